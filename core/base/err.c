@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/err.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static void err_format(struct err *e, const char *fmt, va_list ap)
+{
+	vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+}
+
+int err_set(struct err *e, int code, const char *fmt, ...)
+{
+	if (!e)
+		return code;
+	va_list ap;
+	va_start(ap, fmt);
+	err_format(e, fmt, ap);
+	va_end(ap);
+	e->code = code;
+	e->status = 0;
+	return code;
+}
+
+int err_errno(struct err *e, int code, const char *fmt, ...)
+{
+	if (!e)
+		return code;
+	va_list ap;
+	va_start(ap, fmt);
+	err_format(e, fmt, ap);
+	va_end(ap);
+	e->code = code;
+	e->status = 0;
+	size_t len = strlen(e->msg);
+	snprintf(e->msg + len, sizeof(e->msg) - len, ": %s", strerror(-code));
+	return code;
+}
+
+int err_exit(struct err *e, enum exit_status status, const char *fmt, ...)
+{
+	if (!e)
+		return -EINVAL;
+	va_list ap;
+	va_start(ap, fmt);
+	err_format(e, fmt, ap);
+	va_end(ap);
+	e->code = -EINVAL;
+	e->status = (int)status;
+	return e->code;
+}
+
+int err_nomem(struct err *e)
+{
+	return err_set(e, -ENOMEM, "out of memory");
+}
+
+int err_prefix(struct err *e, const char *fmt, ...)
+{
+	if (!e)
+		return -EINVAL;
+	char tail[sizeof(e->msg)];
+	memcpy(tail, e->msg, sizeof(tail));
+	va_list ap;
+	va_start(ap, fmt);
+	err_format(e, fmt, ap);
+	va_end(ap);
+	size_t len = strlen(e->msg);
+	snprintf(e->msg + len, sizeof(e->msg) - len, ": %s", tail);
+	return e->code;
+}
+
+int err_status(const struct err *e)
+{
+	if (e->status)
+		return e->status;
+	switch (-e->code) {
+	case ENOENT:
+	case ENOTDIR:
+		return EXIT_NOINPUT;
+	case EACCES:
+	case EPERM:
+	case EROFS:
+	case EEXIST:
+		return EXIT_CANTCREAT;
+	case EIO:
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return EXIT_IO;
+	default:
+		return EXIT_SOFTWARE;
+	}
+}

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+# orch_layer(NAME [USES layer...] [LIBS library...])
+# One static library per folder of core/. USES names what the layer may include and link, so that a
+# unit test of a layer which calls in the wrong direction does not link.
+function(orch_layer name)
+	cmake_parse_arguments(arg "" "" "USES;LIBS" ${ARGN})
+	file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.c)
+	list(FILTER sources EXCLUDE REGEX "/main\\.c$")
+	if(NOT sources)
+		add_library(orch_${name} INTERFACE)
+		set(scope INTERFACE)
+	else()
+		add_library(orch_${name} STATIC ${sources})
+		set(scope PUBLIC)
+	endif()
+	target_link_libraries(orch_${name} ${scope} orch_flags ${arg_LIBS})
+	foreach(used IN LISTS arg_USES)
+		target_link_libraries(orch_${name} ${scope} orch_${used})
+	endforeach()
+endfunction()
