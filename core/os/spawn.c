@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/spawn.h"
+
+#include "base/buf.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+/* Where the child puts the descriptors aside while it moves them to their targets. */
+#define FD_PARKING 64
+
+void spawn_origin_save(struct spawn_origin *ret)
+{
+	sigprocmask(SIG_SETMASK, NULL, &ret->mask);
+	sigemptyset(&ret->ignored);
+	for (int sig = 1; sig < SIGRTMIN; sig++) {
+		struct sigaction sa;
+		if (sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
+			sigaddset(&ret->ignored, sig);
+	}
+	ret->umask = umask(0);
+	umask(ret->umask);
+	if (getrlimit(RLIMIT_NOFILE, &ret->nofile) < 0)
+		ret->nofile = (struct rlimit){1024, 4096};
+}
+
+static const char *envp_get(char *const *envp, const char *name)
+{
+	size_t len = strlen(name);
+	for (size_t i = 0; envp[i]; i++)
+		if (strncmp(envp[i], name, len) == 0 && envp[i][len] == '=')
+			return envp[i] + len + 1;
+	return NULL;
+}
+
+/* Looks `file` up as execvp(3) would, in the child's PATH; done here because the child must not
+ * allocate. */
+static char *resolve_program(const char *file, char *const *envp)
+{
+	if (strchr(file, '/'))
+		return strdup(file);
+	const char *path = envp_get(envp, "PATH");
+	CLEANUP_STRV char **dirs = strv_split(path ? path : "/usr/bin:/bin", ":");
+	for (size_t i = 0; dirs && dirs[i]; i++) {
+		CLEANUP_STR char *full = path_join(dirs[i], file);
+		struct stat st;
+		if (full && stat(full, &st) == 0 && S_ISREG(st.st_mode) && access(full, X_OK) == 0)
+			return TAKE(full);
+	}
+	return strdup(file); /* exec will say ENOENT */
+}
+
+static void child_signals(const struct spawn_origin *origin)
+{
+	for (int sig = 1; sig < NSIG; sig++) {
+		if (sig == SIGKILL || sig == SIGSTOP)
+			continue;
+		struct sigaction sa = {.sa_handler = SIG_DFL};
+		if (origin && sig < SIGRTMIN && sigismember(&origin->ignored, sig) == 1)
+			sa.sa_handler = SIG_IGN;
+		(void)sigaction(sig, &sa, NULL); /* EINVAL for the two that glibc keeps */
+	}
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, origin ? &origin->mask : &none, NULL);
+}
+
+/* Puts every descriptor on its number in the child and closes all others; error_fd survives until
+ * exec. */
+static int child_fds(const struct spawn *s, int *error_fd)
+{
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null_fd < 0)
+		return -errno;
+	int parked[3];
+	for (int i = 0; i < 3; i++) {
+		int from = s->stdio[i] >= 0 ? s->stdio[i] : null_fd;
+		parked[i] = fcntl(from, F_DUPFD, FD_PARKING);
+		if (parked[i] < 0)
+			return -errno;
+	}
+	int top = 2;
+	int others[16];
+	if (s->n_fds > sizeof(others) / sizeof(others[0]))
+		return -E2BIG;
+	for (size_t i = 0; i < s->n_fds; i++) {
+		others[i] = fcntl(s->fds[i].fd, F_DUPFD, FD_PARKING);
+		if (others[i] < 0)
+			return -errno;
+		if (s->fds[i].target > top)
+			top = s->fds[i].target;
+	}
+	int error = fcntl(*error_fd, F_DUPFD_CLOEXEC, FD_PARKING);
+	if (error < 0)
+		return -errno;
+	*error_fd = error;
+	for (int i = 0; i < 3; i++)
+		if (dup2(parked[i], i) < 0)
+			return -errno;
+	for (size_t i = 0; i < s->n_fds; i++)
+		if (dup2(others[i], s->fds[i].target) < 0)
+			return -errno;
+	/* Numbers between the targets may still hold something of ours. */
+	for (int fd = 3; fd < top; fd++) {
+		bool wanted = false;
+		for (size_t i = 0; i < s->n_fds; i++)
+			wanted |= s->fds[i].target == fd;
+		if (!wanted)
+			close(fd);
+	}
+	if (syscall(SYS_close_range, (unsigned)top + 1, (unsigned)error - 1, 0U) < 0 ||
+		syscall(SYS_close_range, (unsigned)error + 1, ~0U, 0U) < 0) {
+		for (int fd = top + 1; fd < 65536; fd++)
+			if (fd != error)
+				close(fd);
+	}
+	return 0;
+}
+
+static void child_oom_score(int adj)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d", adj);
+	(void)!write(fd, text, (size_t)n); /* a hint to the kernel, not a promise */
+	close(fd);
+}
+
+/* Runs between vfork and exec: system calls only, no allocation. Writes -errno to error_fd on
+ * failure. */
+static _Noreturn void child_run(
+	const struct spawn *s, const char *program, char *const *envp, int error_fd, pid_t parent)
+{
+	int r = 0;
+	if (s->new_session)
+		(void)setsid(); /* cannot fail: a fresh child leads no group */
+	if (s->death_signal) {
+		prctl(PR_SET_PDEATHSIG, (unsigned long)s->death_signal);
+		if (getppid() != parent)
+			_exit(127);
+	}
+	if (s->oom_score_adj)
+		child_oom_score(s->oom_score_adj);
+	r = child_fds(s, &error_fd);
+	if (r == 0 && s->cwd && chdir(s->cwd) < 0)
+		r = -errno;
+	if (r == 0) {
+		if (s->origin) {
+			umask(s->origin->umask);
+			struct rlimit now, want = s->origin->nofile;
+			/* The hard limit stays as it is now; only root could raise it back. */
+			if (getrlimit(RLIMIT_NOFILE, &now) == 0) {
+				want.rlim_max = now.rlim_max;
+				setrlimit(RLIMIT_NOFILE, &want);
+			}
+		}
+		child_signals(s->origin);
+		execve(program, s->argv, envp);
+		r = -errno;
+	}
+	(void)!write(error_fd, &r,
+		sizeof(r)); /* the parent reads EOF as success: nothing better to do */
+	_exit(127);
+}
+
+static pid_t fork_into_cgroup(int cgroup_fd)
+{
+	struct clone_args args = {
+		.flags = CLONE_INTO_CGROUP | CLONE_VFORK,
+		.exit_signal = SIGCHLD,
+		.cgroup = (unsigned)cgroup_fd,
+	};
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
+{
+	const char *file = s->file ? s->file : s->argv[0];
+	char *const *envp = s->envp ? s->envp : environ;
+	CLEANUP_STR char *program = resolve_program(file, envp);
+	if (!program)
+		return err_nomem(e);
+	CLEANUP(closep) int error_read = -1;
+	CLEANUP(closep) int error_write = -1;
+	int pipe_fds[2];
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return err_errno(e, -errno, "cannot start '%s': pipe", file);
+	error_read = pipe_fds[0];
+	error_write = pipe_fds[1];
+
+	/* No signal handler of ours may run in the child while it shares our memory. */
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid_t parent = getpid();
+	pid_t pid = s->cgroup_fd >= 0 ? fork_into_cgroup(s->cgroup_fd) : vfork();
+	if (pid == 0)
+		child_run(s, program, envp, error_write, parent);
+	int fork_errno = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return err_errno(e, -fork_errno, "cannot start '%s': fork", file);
+
+	close(TAKE_FD(error_write));
+	int child_error = 0;
+	ssize_t n;
+	do {
+		n = read(error_read, &child_error, sizeof(child_error));
+	} while (n < 0 && errno == EINTR);
+	if (n == (ssize_t)sizeof(child_error)) {
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		if (s->cwd && child_error == -ENOENT && access(s->cwd, X_OK) < 0)
+			return err_errno(e, child_error, "cannot start '%s' in '%s'", file, s->cwd);
+		return err_errno(e, child_error, "cannot start '%s'", file);
+	}
+	if (ret_pidfd) {
+		int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		if (pidfd < 0) {
+			int r = -errno;
+			kill(pid, SIGKILL);
+			while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+				;
+			return err_errno(e, r, "cannot watch '%s': pidfd_open", file);
+		}
+		*ret_pidfd = pidfd;
+	}
+	*ret_pid = pid;
+	return 0;
+}
+
+int spawn_shell_status(int wait_status)
+{
+	if (WIFEXITED(wait_status))
+		return WEXITSTATUS(wait_status);
+	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : 255;
+}
