@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Around a run: the state directory's visible entry, what to check before, what an agent may have
+ * changed in the shared repository, and mending after a crash.
+ */
+#ifndef GIT_GUARD_H
+#define GIT_GUARD_H
+
+#include "base/diag.h"
+#include "git/git.h"
+
+/* <common dir>/orch; owned. */
+char *git_state_dir(const struct git_repo *repo) MUST_CHECK;
+
+/*
+ * Makes <toplevel>/.orch a symbolic link to the state directory and enters "/.orch" in
+ * info/exclude, each unless it is there; nothing for a bare repository. -EEXIST when .orch is
+ * something else.
+ */
+int git_state_link(const struct git_repo *repo, struct err *e) MUST_CHECK;
+
+/*
+ * What would go wrong, as errors and warnings: no commit yet, refs that block orch's own (a branch
+ * "orch"), a plan name that collides with refs/orch/state, a worktree root in the repository,
+ * branches of the plan checked out by the user, Git LFS used but not installed. plan may be NULL.
+ */
+int git_preflight(const struct git_ctx *ctx, const char *plan, const char *worktree_root,
+	struct diags *d, struct err *e) MUST_CHECK;
+
+/*
+ * The shared repository as text, one line an item: refs outside orch/, config, hooks, exclude,
+ * attributes, stash. Compare two by git_tamper_diff, which gives a line for a person for each
+ * difference ("refs/heads/main moved from ... to ...") or NULL when there is none. Both owned.
+ */
+int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e) MUST_CHECK;
+int git_tamper_diff(const char *before, const char *after, char ***ret_changes) MUST_CHECK;
+
+/*
+ * Takes <state dir>/git.lock, to be the lock_fd of every git_ctx. Waits until no git of an earlier
+ * engine holds it, at most timeout_ms; then -EBUSY (exit status 69) naming the pids.
+ * *ret_fd is owned and CLOEXEC; it is not closed before the engine ends.
+ */
+int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct err *e) MUST_CHECK;
+
+/*
+ * With git.lock held: removes *.lock under refs/heads/orch and refs/orch, and in git's directories
+ * for worktrees below worktree_root except those in live (strv of paths whose agents still run; may
+ * be NULL). No other lock is ever touched.
+ */
+int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live,
+	struct err *e) MUST_CHECK;
+
+#endif

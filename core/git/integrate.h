@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Integration: merges are made without a worktree, judged by the caller in a worktree of their own,
+ * and published by compare-and-swap.
+ */
+#ifndef GIT_INTEGRATE_H
+#define GIT_INTEGRATE_H
+
+#include "git/git.h"
+
+/* Makes orch/<plan>/integration at base unless it exists; *ret_tip is where it is. */
+int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
+	struct git_oid *ret_tip, struct err *e) MUST_CHECK;
+
+/*
+ * Merges commit into tip. 0 and the merge commit (tip itself when it holds commit already), or
+ * GIT_CONFLICT with the paths (owned strv) and git's messages (owned, bounded). No ref moves.
+ */
+int git_merge(const struct git_ctx *ctx, const struct git_oid *tip, const struct git_oid *commit,
+	const char *message, struct git_oid *ret_merge, char ***ret_conflicts, char **ret_messages,
+	struct err *e) MUST_CHECK;
+
+/* Moves orch/<plan>/integration from old to new; GIT_MOVED when it is elsewhere. 0 also when it is
+ * at new already. */
+int git_integration_publish(const struct git_ctx *ctx, const char *plan, const struct git_oid *old,
+	const struct git_oid *new, struct err *e) MUST_CHECK;
+
+/*
+ * Moves the user's branch (short name) from old to new, a descendant of old. Where the branch is
+ * checked out, that checkout is brought along. GIT_REFUSED, with the reason in e: the checkout is
+ * dirty, in the middle of an operation, checked out twice, or has untracked or ignored files in the
+ * way. GIT_MOVED: the branch is not at old.
+ */
+int git_base_publish(const struct git_ctx *ctx, const char *branch, const struct git_oid *old,
+	const struct git_oid *new, struct err *e) MUST_CHECK;
+/* The same checks without the move (for a dry run, or before a long gate). */
+int git_base_check(const struct git_ctx *ctx, const char *branch, const struct git_oid *old,
+	struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Worktrees of orch's own: detached, outside the repository, known to git under the last component
+ * of their path, which must therefore be unique in the repository (git_worktree_path makes such
+ * paths). Whatever an agent did in one (other branch, rebase, index.lock, its own .git, index
+ * flags), the functions here do not depend on it. Nothing is ever written to the shared config.
+ *
+ * Submodules that the user has checked out are populated from their repositories (<common
+ * dir>/modules/<name>, recursively) without network; the others stay empty.
+ */
+#ifndef GIT_WORKTREE_H
+#define GIT_WORKTREE_H
+
+#include "git/git.h"
+
+/* <root>/<plan>+<task>; task "" gives the plan's merge worktree, <root>/<plan>+. Owned. */
+char *git_worktree_path(const char *root, const char *plan, const char *task) MUST_CHECK;
+
+/*
+ * Makes path a clean worktree at commit, whatever stands there now: made anew, or reset (tracked
+ * files, everything untracked and ignored, HEAD detached, no operation in progress). Work in it
+ * must be committed before. Then brings along `copy` (NULL: nothing): paths or globs relative to
+ * the user's checkout; what exists in the worktree is not overwritten; git_attempt_commit never
+ * commits what was copied. Refuses (-EINVAL) a path that is, or contains, or lies in, the
+ * repository.
+ */
+int git_worktree_prepare(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
+	char *const *copy, struct err *e) MUST_CHECK;
+
+/*
+ * As git_worktree_prepare at commit `tip`, then what `attempt` changed since it left tip's history
+ * is applied on top, staged, not committed. *ret_conflicts (owned strv, NULL when none) are the
+ * paths in which it left conflict markers for the agent.
+ */
+int git_worktree_continue(const struct git_ctx *ctx, const char *path, const struct git_oid *tip,
+	const struct git_oid *attempt, char *const *copy, char ***ret_conflicts,
+	struct err *e) MUST_CHECK;
+
+/*
+ * After invariants: tracked files back to commit, HEAD detached there; untracked files stay.
+ * *ret_changed (owned strv, NULL when none): tracked paths that were not as in commit.
+ */
+int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
+	const struct git_oid *commit, char ***ret_changed, struct err *e) MUST_CHECK;
+
+/* Removes the worktree and git's record of it; 0 when there is none. The caller has committed. */
+int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err *e) MUST_CHECK;
+
+/* Paths of all worktrees directly below root that git knows or that stand there; owned strv. */
+int git_worktree_list(
+	const struct git_ctx *ctx, const char *root, char ***ret_paths, struct err *e) MUST_CHECK;
+
+/* git's directory for the worktree at path; owned; -ENOENT when git knows none. */
+int git_worktree_admin_dir(
+	const struct git_ctx *ctx, const char *path, char **ret, struct err *e) MUST_CHECK;
+
+#endif
