@@ -8,7 +8,7 @@
 
 void diags_deinit(struct diags *d)
 {
-	vec_foreach (it, &d->list) {
+	vec_foreach(it, &d->list) {
 		free(it->file);
 		free(it->text);
 	}
@@ -50,7 +50,7 @@ void diags_print(struct diags *d, FILE *out)
 {
 	if (d->list.count > 0)
 		qsort(d->list.items, d->list.count, sizeof(struct diag), diag_compare);
-	vec_foreach (it, &d->list) {
+	vec_foreach(it, &d->list) {
 		const char *text = it->text ? it->text : "(out of memory)";
 		CLEANUP_STR char *safe = str_printable(text, strlen(text), false);
 		if (it->file)

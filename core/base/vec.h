@@ -32,6 +32,6 @@ int vec_grow(void **items, size_t *count, size_t *cap, size_t size);
 	} while (0)
 
 #define vec_foreach(it, v) \
-	for (__typeof__((v)->items) it = (v)->items; it && it < (v)->items + (v)->count; it++)
+	for (__typeof__((v)->items + 0) it = (v)->items; it && it < (v)->items + (v)->count; it++)
 
 #endif

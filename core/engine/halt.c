@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* When a plan's part of the dispatch is over, and for which reasons. */
+#include "engine/model.h"
+
+#include <errno.h>
+
+static bool plan_all_passed(const struct engine_plan *p)
+{
+	return p->tasks[TASK_PASSED] == p->n_tasks;
+}
+
+/* Tasks of the plan that wait for a harness, counted by whether that harness will come back in
+ * time. */
+static void plan_count_waiting(const struct engine *e, const struct engine_plan *p,
+	uint32_t *ret_waiting, uint32_t *ret_down)
+{
+	*ret_waiting = *ret_down = 0;
+	for (size_t i = 0; i < e->harnesses.count; i++) {
+		if (p->waiting[i] == 0)
+			continue;
+		if (harness_is_down(e, &e->harnesses.items[i]))
+			*ret_down += p->waiting[i];
+		else
+			*ret_waiting += p->waiting[i];
+	}
+}
+
+/* Whether the plan waits for something that will happen without anybody's doing. */
+static bool plan_is_busy(const struct engine *e, const struct engine_plan *p)
+{
+	if (p->in_flight > 0)
+		return true;
+	if (p->draining || e->faulted)
+		return false;
+	uint32_t waiting, down;
+	plan_count_waiting(e, p, &waiting, &down);
+	if (p->merge_next < p->merge_queue.count || p->gate_next < p->gate_queue.count)
+		return p->init.admit != ADMIT_NONE;
+	if (!plan_may_start(e, p))
+		return false;
+	return p->ready.count > 0 || p->delayed > 0 || waiting > 0 || p->parked > 0;
+}
+
+static uint32_t plan_halt_reasons(const struct engine *e, const struct engine_plan *p)
+{
+	uint32_t waiting, down, set = 0;
+	plan_count_waiting(e, p, &waiting, &down);
+	bool could_start = p->ready.count > 0 || p->delayed > 0 || waiting > 0;
+	uint32_t broken = p->candidates[TASK_ESCALATED] + p->candidates[TASK_FAILED];
+	bool targets = p->init.select == SELECT_TARGETS;
+	bool done = p->n_candidates > 0 && p->candidates[TASK_PASSED] == p->n_candidates;
+
+	if (p->interrupted)
+		set |= 1U << HALT_INTERRUPTED;
+	if (e->faulted)
+		set |= 1U << e->fault;
+	if (p->over_budget && !plan_all_passed(p))
+		set |= 1U << HALT_BUDGET_EXCEEDED;
+	if (down > 0 || (plan_breaker_open(e, p) && could_start))
+		set |= 1U << HALT_CIRCUIT_BREAKER;
+	if (plan_cap_reached(p) && could_start)
+		set |= 1U << HALT_CAP_REACHED;
+	if (p->candidates[TASK_AWAITING_REVIEW] > 0)
+		set |= 1U << HALT_REVIEW_REQUIRED;
+	if (broken > 0)
+		set |= 1U << (targets ? HALT_TARGET_BLOCKED : HALT_FAILED);
+	if (plan_all_passed(p) && !targets)
+		set |= 1U << HALT_COMPLETED;
+	if (targets && done)
+		set |= 1U << HALT_TARGET_COMPLETED;
+	if (p->n_candidates == 0 && p->n_tasks > 0)
+		set |= 1U << HALT_NO_MATCHING_TASKS;
+	else if (p->init.select == SELECT_FILTER && !plan_all_passed(p))
+		set |= 1U << HALT_FILTER_EXHAUSTED;
+	/* Nothing can run and nothing says why: the table has a hole, and hiding it would not help.
+	 */
+	if (set == 0)
+		set |= 1U << HALT_INTERNAL_ERROR;
+	return set;
+}
+
+static enum plan_status halt_plan_status(const struct engine_plan *p, enum halt_reason reason)
+{
+	if (plan_all_passed(p))
+		return PLAN_COMPLETED;
+	if (reason == HALT_FAILED || reason == HALT_TARGET_BLOCKED)
+		return PLAN_FAILED;
+	return PLAN_HALTED;
+}
+
+static void plan_halt(struct engine *e, struct engine_plan *p)
+{
+	uint32_t set = plan_halt_reasons(e, p);
+	enum halt_reason reason = (enum halt_reason)__builtin_ctz(set);
+	p->halted = true;
+	p->drain_deadline = TIME_NEVER;
+	p->status = halt_plan_status(p, reason);
+	plan_save(e, p);
+	struct engine_action *save = &e->actions->list.items[e->actions->list.count - 1];
+	save->halted = true;
+	save->halt = reason;
+	save->also = set & ~(1U << reason);
+	struct engine_action *a = action_add(e, ACT_HALT);
+	a->plan = (uint32_t)(p - e->plans.items);
+	a->plan_status = p->status;
+	a->halt = reason;
+	a->also = set & ~(1U << reason);
+}
+
+void engine_settle(struct engine *e)
+{
+	vec_foreach(p, &e->plans) {
+		if (p->halted || plan_is_busy(e, p))
+			continue;
+		if (p->init.admit == ADMIT_ALL) {
+			plan_halt(e, p);
+			continue;
+		}
+		/* Not asked for; but its last task may just have passed by an approval. */
+		if (p->status != PLAN_COMPLETED && p->n_tasks > 0 && plan_all_passed(p)) {
+			p->status = PLAN_COMPLETED;
+			plan_save(e, p);
+		}
+	}
+}
+
+bool engine_is_done(const struct engine *e)
+{
+	vec_foreach(p, &e->plans)
+		if (p->init.admit == ADMIT_ALL ? !p->halted : plan_is_busy(e, p))
+			return false;
+	return true;
+}

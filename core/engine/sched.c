@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* Which task starts next: ready queues, times to wait for, and each harness's slots and breaker. */
+#include "engine/model.h"
+
+#include <assert.h>
+
+#define HARNESS_WAIT_FIRST_MS 60000
+#define HARNESS_WAIT_MAX_MS   1800000
+
+/* ---- harnesses ---- */
+
+bool harness_is_down(const struct engine *e, const struct engine_harness *h)
+{
+	if (h->open_until == 0 || h->half_open)
+		return false;
+	return h->open_until == TIME_NEVER || h->open_until - e->now > e->config.max_wait_ms;
+}
+
+static bool harness_accepts(const struct engine_harness *h)
+{
+	if (h->open_until != 0 && !(h->half_open && h->probe == ENGINE_NONE))
+		return false;
+	return h->max_agents == 0 || h->slots < h->max_agents;
+}
+
+static void harness_wait(struct engine *e, struct engine_harness *h, struct engine_task *t)
+{
+	uint32_t i = task_index(e, t);
+	t->next_waiting = ENGINE_NONE;
+	t->queued = true;
+	if (h->waiting_tail == ENGINE_NONE)
+		h->waiting_head = i;
+	else
+		e->tasks.items[h->waiting_tail].next_waiting = i;
+	h->waiting_tail = i;
+	h->waiting++;
+	task_plan(e, t)->waiting[t->harness]++;
+}
+
+static void harness_release_one(struct engine *e, struct engine_harness *h)
+{
+	struct engine_task *t = &e->tasks.items[h->waiting_head];
+	h->waiting_head = t->next_waiting;
+	if (h->waiting_head == ENGINE_NONE)
+		h->waiting_tail = ENGINE_NONE;
+	h->waiting--;
+	t->next_waiting = ENGINE_NONE;
+	t->queued = false;
+	task_plan(e, t)->waiting[t->harness]--;
+	task_make_ready(e, t);
+}
+
+void harness_freed(struct engine *e, struct engine_harness *h)
+{
+	if (h->waiting > 0 && harness_accepts(h))
+		harness_release_one(e, h);
+}
+
+void harness_limited(struct engine *e, struct engine_task *t, int64_t until)
+{
+	struct engine_harness *h = &e->harnesses.items[t->harness];
+	if (until == 0) {
+		int64_t wait = HARNESS_WAIT_FIRST_MS;
+		for (uint32_t i = 0; i < h->level && wait < HARNESS_WAIT_MAX_MS; i++)
+			wait *= 2;
+		if (wait > HARNESS_WAIT_MAX_MS)
+			wait = HARNESS_WAIT_MAX_MS;
+		h->level++;
+		until = e->now + wait;
+	}
+	if (until <= e->now)
+		until = e->now + 1;
+	if (until > h->open_until || h->half_open)
+		h->open_until = until;
+	h->half_open = false;
+	if (h->probe == task_index(e, t))
+		h->probe = ENGINE_NONE;
+}
+
+/* An attempt ended for a reason that is not a limit: the harness works. */
+void harness_worked(struct engine *e, struct engine_task *t)
+{
+	struct engine_harness *h = &e->harnesses.items[t->harness];
+	if (h->open_until == 0 || h->probe != task_index(e, t))
+		return;
+	h->open_until = 0;
+	h->half_open = false;
+	h->level = 0;
+	h->probe = ENGINE_NONE;
+	for (uint32_t n = h->waiting; n > 0; n--)
+		harness_release_one(e, h);
+}
+
+/* The probe ended, or never ran, for a reason that says nothing of the harness: another one tries.
+ */
+void harness_unproven(struct engine *e, struct engine_task *t)
+{
+	struct engine_harness *h = &e->harnesses.items[t->harness];
+	if (h->probe != task_index(e, t))
+		return;
+	h->probe = ENGINE_NONE;
+	if (h->half_open && h->waiting > 0)
+		harness_release_one(e, h);
+}
+
+/* ---- ready and delayed tasks ---- */
+
+void task_make_ready(struct engine *e, struct engine_task *t)
+{
+	struct engine_plan *p = task_plan(e, t);
+	if (t->mode != MODE_PENDING || t->deps_left > 0 || t->queued || !t->candidate ||
+		p->init.admit != ADMIT_ALL)
+		return;
+	if (t->paused) {
+		p->parked += !t->parked;
+		t->parked = true; /* until EVENT_RESUME */
+		return;
+	}
+	bool later = t->not_before > e->now;
+	if (heap_push(e, later ? &e->delay : &p->ready, task_index(e, t)) < 0) {
+		e->out_of_memory = true;
+		return;
+	}
+	t->queued = true;
+	if (later)
+		p->delayed++;
+}
+
+/* Moves what has waited long enough: tasks in backoff, and harnesses whose limit is over. */
+void engine_release_due(struct engine *e)
+{
+	while (e->delay.count > 0) {
+		struct engine_task *t = &e->tasks.items[heap_top(&e->delay)];
+		if (t->not_before > e->now)
+			break;
+		heap_pop(e, &e->delay);
+		task_plan(e, t)->delayed--;
+		t->queued = false;
+		task_make_ready(e, t);
+	}
+	vec_foreach(h, &e->harnesses) {
+		if (h->open_until == 0 || h->half_open || h->open_until > e->now)
+			continue;
+		h->half_open = true;
+		if (h->waiting > 0)
+			harness_release_one(e, h);
+	}
+}
+
+int64_t engine_next_time(const struct engine *e)
+{
+	int64_t next = TIME_NEVER;
+	if (e->delay.count > 0)
+		next = e->tasks.items[heap_top(&e->delay)].not_before;
+	vec_foreach(h, &e->harnesses)
+		if (h->open_until != 0 && !h->half_open && h->waiting > 0 && h->open_until < next)
+			next = h->open_until;
+	vec_foreach(p, &e->plans)
+		if (p->drain_deadline < next)
+			next = p->drain_deadline;
+	return next;
+}
+
+/* ---- starting ---- */
+
+bool plan_cap_reached(const struct engine_plan *p)
+{
+	return p->init.cap > 0 && p->started >= p->init.cap;
+}
+
+bool plan_breaker_open(const struct engine *e, const struct engine_plan *p)
+{
+	return e->config.breaker > 0 && p->failed_row >= e->config.breaker;
+}
+
+bool plan_may_start(const struct engine *e, const struct engine_plan *p)
+{
+	return p->init.admit == ADMIT_ALL && !p->halted && !p->draining && !e->faulted &&
+	       !plan_cap_reached(p) && !plan_breaker_open(e, p) && !p->over_budget;
+}
+
+static bool slot_free(const struct engine *e, const struct engine_plan *p)
+{
+	return e->slots < e->config.max_agents &&
+	       (p->init.max_agents == 0 || p->slots < p->init.max_agents);
+}
+
+static void task_start(struct engine *e, struct engine_task *t)
+{
+	struct engine_plan *p = task_plan(e, t);
+	struct engine_harness *h = &e->harnesses.items[t->harness];
+	if (h->half_open)
+		h->probe = task_index(e, t);
+	if (!t->attempt_open) {
+		t->attempt++;
+		t->attempt_open = true;
+	}
+	t->outcome = OUTCOME_NONE;
+	t->kill_why = OUTCOME_NONE;
+	t->has_commit = false;
+	t->unchanged_ok = false;
+	p->started++;
+	enum engine_mode mode = p->init.worktrees ? MODE_PREPARING : MODE_STARTING;
+	task_enter(e, t, mode, NO_REASON);
+	struct engine_action *a =
+		action_add_task(e, p->init.worktrees ? ACT_PREPARE : ACT_START, t);
+	a->carry = t->carry;
+}
+
+/* The next task of the plan that can start now, or ENGINE_NONE. */
+static uint32_t plan_next_task(struct engine *e, struct engine_plan *p)
+{
+	while (p->ready.count > 0) {
+		uint32_t i = heap_pop(e, &p->ready);
+		struct engine_task *t = &e->tasks.items[i];
+		t->queued = false;
+		if (t->mode != MODE_PENDING || t->deps_left > 0)
+			continue; /* moved on while it waited */
+		if (t->paused) {
+			task_make_ready(e, t); /* parks it */
+			continue;
+		}
+		struct engine_harness *h = &e->harnesses.items[t->harness];
+		if (!harness_accepts(h)) {
+			harness_wait(e, h, t);
+			continue;
+		}
+		return i;
+	}
+	return ENGINE_NONE;
+}
+
+static uint32_t queue_next(
+	struct engine *e, const uint32_t *items, size_t count, size_t *next, enum engine_mode mode)
+{
+	while (*next < count) {
+		uint32_t i = items[*next];
+		if (e->tasks.items[i].mode == mode)
+			return i;
+		(*next)++; /* moved on while it waited */
+	}
+	return ENGINE_NONE;
+}
+
+static void plan_merge_next(struct engine *e, struct engine_plan *p)
+{
+	if (p->merging || p->draining || p->init.paused || p->init.admit == ADMIT_NONE ||
+		e->faulted)
+		return;
+	for (;;) {
+		uint32_t i = queue_next(e, p->merge_queue.items, p->merge_queue.count,
+			&p->merge_next, MODE_MERGEABLE);
+		if (i == ENGINE_NONE) {
+			p->merge_queue.count = p->merge_next = 0;
+			return;
+		}
+		p->merge_next++;
+		struct engine_task *t = &e->tasks.items[i];
+		p->merging = true;
+		task_enter(e, t, MODE_MERGING, NO_REASON);
+		action_add_task(e, ACT_MERGE, t);
+		return;
+	}
+}
+
+static void plan_gate_next(struct engine *e, struct engine_plan *p)
+{
+	while (!p->draining && !p->init.paused && p->init.admit != ADMIT_NONE && !e->faulted &&
+		slot_free(e, p)) {
+		uint32_t i = queue_next(
+			e, p->gate_queue.items, p->gate_queue.count, &p->gate_next, MODE_CHECKABLE);
+		if (i == ENGINE_NONE) {
+			p->gate_queue.count = p->gate_next = 0;
+			return;
+		}
+		p->gate_next++;
+		struct engine_task *t = &e->tasks.items[i];
+		task_enter(e, t, MODE_GATING, NO_REASON);
+		action_add_task(e, ACT_GATE, t);
+	}
+}
+
+void engine_schedule(struct engine *e)
+{
+	uint32_t n = (uint32_t)e->plans.count;
+	for (uint32_t k = 0; k < n; k++) {
+		struct engine_plan *p = &e->plans.items[k];
+		plan_merge_next(e, p);
+		plan_gate_next(e, p);
+	}
+	/* One task a plan in turn, so that no plan starves another. */
+	uint32_t idle = 0;
+	while (!e->hold && idle < n) {
+		struct engine_plan *p = &e->plans.items[e->next_plan++ % n];
+		uint32_t i = ENGINE_NONE;
+		if (plan_may_start(e, p) && !p->init.paused && slot_free(e, p))
+			i = plan_next_task(e, p);
+		if (i == ENGINE_NONE) {
+			idle++;
+			continue;
+		}
+		idle = 0;
+		task_start(e, &e->tasks.items[i]);
+	}
+}
+
+const char *engine_why_waiting(const struct engine *e, uint32_t task)
+{
+	const struct engine_task *t = &e->tasks.items[task];
+	const struct engine_plan *p = &e->plans.items[t->plan];
+	if (t->mode != MODE_PENDING)
+		return NULL;
+	if (t->paused || p->init.paused)
+		return "paused";
+	if (t->deps_left > 0)
+		return "waits for a dependency";
+	if (t->not_before > e->now)
+		return "waits before the next attempt";
+	if (e->harnesses.items[t->harness].open_until != 0)
+		return "waits for its harness";
+	if (e->hold)
+		return "waits for free memory or disk";
+	if (!slot_free(e, p))
+		return "waits for a free slot";
+	return NULL;
+}
