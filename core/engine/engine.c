@@ -303,7 +303,6 @@ static void task_begin(struct engine *e, struct engine_task *t)
 	struct engine_plan *p = task_plan(e, t);
 	switch ((enum engine_mode)t->mode) {
 	case MODE_PREPARING:
-	case MODE_STARTING:
 		/* The caller found no unit: the attempt never ran and keeps its number. */
 		task_enter(e, t, MODE_PENDING, NO_REASON);
 		break;

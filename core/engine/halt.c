@@ -45,7 +45,7 @@ static uint32_t plan_halt_reasons(const struct engine *e, const struct engine_pl
 {
 	uint32_t waiting, down, set = 0;
 	plan_count_waiting(e, p, &waiting, &down);
-	bool could_start = p->ready.count > 0 || p->delayed > 0 || waiting > 0;
+	bool could_start = p->ready.count + p->delayed + waiting + p->parked > 0;
 	uint32_t broken = p->candidates[TASK_ESCALATED] + p->candidates[TASK_FAILED];
 	bool targets = p->init.select == SELECT_TARGETS;
 	bool done = p->n_candidates > 0 && p->candidates[TASK_PASSED] == p->n_candidates;

@@ -108,6 +108,7 @@ static void attempt_fail(struct engine *e, struct engine_task *t, const struct e
 static void never_ran(struct engine *e, struct engine_task *t)
 {
 	harness_unproven(e, t);
+	task_plan(e, t)->started--;
 	task_enter(e, t, MODE_PENDING, NO_REASON);
 	task_make_ready(e, t);
 }
