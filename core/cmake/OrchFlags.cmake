@@ -4,7 +4,7 @@ add_library(orch_flags INTERFACE)
 
 target_compile_options(orch_flags INTERFACE
 	-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
-	-Wvla -Wformat=2 -Wundef -Wimplicit-fallthrough -Wnull-dereference)
+	-Wvla -Wformat=2 -Wundef -Wimplicit-fallthrough -Wnull-dereference -Wno-overlength-strings)
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
 	target_compile_options(orch_flags INTERFACE -Wjump-misses-init -Wlogical-op -Wduplicated-cond)
 endif()
