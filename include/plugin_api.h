@@ -287,7 +287,7 @@ struct orch_host {
 
 	/*
 	 * The value of a declared option: the configured one, else the default. STRING as written;
-	 * BOOL "yes" or "no"; INT, DURATION (milliseconds) and SIZE (bytes) in decimal. NULL when
+	 * BOOL "yes" or "no"; INT, DURATION (milliseconds, or "off") and SIZE (bytes) in decimal. NULL when
 	 * it has no value or was not declared. Borrowed until release.
 	 */
 	const char *(*option)(const struct orch_host *host, const char *key);

@@ -63,10 +63,10 @@ enum proto_type {
 	/* ---- keeper -> host ---- */
 
 	/*
-	 * First message. {"harness", "plugin_path", "plan", "task", "attempt": n, "unit", "cwd",
+	 * First message. {"harness", "plugin"?, "plan", "task", "attempt": n, "unit", "cwd",
 	 * "prompt_file", "tmpdir", "command"?, "session"?, "continue": bool,
-	 * "options": {"key": "value", ...}}. prompt_file, cwd and tmpdir are absolute; "harness" is
-	 * the plugin's name (what `plugin =` of [harness:NAME] says).
+	 * "options": {"key": "value", ...}}. All paths are absolute. "plugin" is the path of the
+	 * .so; without it the host answers FAILED harness_missing.
 	 */
 	PROTO_TASK = 1,
 	PROTO_KILL = 2, /* id: signal number; no payload. Call the harness's kill */
