@@ -87,7 +87,7 @@ enum proto_type {
 	 */
 	PROTO_PROC_WRITTEN = 7,
 
-	/* ---- host -> keeper ---- */
+	/* ---- host -> keeper ---- (PROC_* for a process that has ended: ignored; they cross) */
 
 	/* The plugin is verified and loaded. {"name", "version", "path", "abi": "1.0"}. */
 	PROTO_LOADED = 32,
