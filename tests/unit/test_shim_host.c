@@ -605,7 +605,7 @@ static void test_kill_reaches_the_agent(void **state)
 	keeper_run(&k);
 	assert_ended_well(&k);
 	assert_has(buf_cstr(&k.trace), "begin kill\nend kill {\"rc\":0}\n");
-	assert_has(buf_cstr(&k.trace), "message {\"text\":\"bye\"}\nend wait");
+	assert_has(buf_cstr(&k.trace), "message {\"text\":\"bye\"}\n");
 	assert_has(buf_cstr(&k.trace), "\"exit_code\":4");
 	keeper_end(&k);
 }
