@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define INI_MAX_BYTES ((size_t)64 << 20)
@@ -38,6 +39,7 @@ struct ini_section {
 	char *type;  /* owned; "task" of [task:foo] */
 	char *label; /* lies in the type's block; "foo", or NULL without a colon */
 	unsigned line;
+	bool duplicate; /* one of that name came before; it has its own entries */
 	struct VEC(struct ini_entry) entries; /* as written, without duplicates */
 };
 
@@ -51,9 +53,9 @@ struct ini {
 void ini_deinit(struct ini *ini);
 
 /*
- * Both fill *ret (for ini_deinit, whatever is returned) and add what is wrong to d; a section or an
- * entry with a mistake is left out. 0 also when there were mistakes in the text: ask d->errors.
- * Negative: it could not be read at all (e says why), or memory is out. The file may be a pipe, and
+ * Both fill *ret (for ini_deinit, whatever is returned) and add what is wrong to d; what could not
+ * be understood is left out. 0 also when there were mistakes in the text: ask d->errors. Negative:
+ * it could not be read at all (e says why), or memory is out. The file may be a pipe, and
  * "-" is standard input; reading blocks.
  */
 int ini_load_file(const char *path, struct ini *ret, struct diags *d, struct err *e) MUST_CHECK;
