@@ -121,14 +121,14 @@ static void finish_section(struct ini_reader *r)
 static unsigned earlier_line(struct ini_reader *r, const struct ini_section *s, const char *key)
 {
 	if (s->entries.count < LINEAR_LIMIT) {
-		vec_foreach (it, &s->entries)
+		vec_foreach(it, &s->entries)
 			if (strcmp(it->key, key) == 0)
 				return it->line;
 		return 0;
 	}
 	int put = 0;
 	if (r->seen_keys.count == 0)
-		vec_foreach (it, &s->entries)
+		vec_foreach(it, &s->entries)
 			if (put == 0)
 				put = map_put(&r->seen_keys, it->key, (void *)(uintptr_t)it->line);
 	if (put == 0)
@@ -448,8 +448,8 @@ int ini_load_text(const char *file, const char *text, size_t len, struct ini *re
 
 void ini_deinit(struct ini *ini)
 {
-	vec_foreach (s, &ini->sections) {
-		vec_foreach (entry, &s->entries)
+	vec_foreach(s, &ini->sections) {
+		vec_foreach(entry, &s->entries)
 			free(entry->key);
 		VEC_FREE(&s->entries);
 		free(s->type);
@@ -461,7 +461,7 @@ void ini_deinit(struct ini *ini)
 
 const struct ini_section *ini_find(const struct ini *ini, const char *type, const char *label)
 {
-	vec_foreach (s, &ini->sections)
+	vec_foreach(s, &ini->sections)
 		if (!s->duplicate && str_eq(s->type, type) && str_eq(s->label, label))
 			return s;
 	return NULL;
@@ -469,7 +469,7 @@ const struct ini_section *ini_find(const struct ini *ini, const char *type, cons
 
 const char *ini_value(const struct ini_section *section, const char *key)
 {
-	vec_foreach (entry, &section->entries)
+	vec_foreach(entry, &section->entries)
 		if (str_eq(entry->key, key))
 			return entry->value;
 	return NULL;

@@ -52,7 +52,7 @@ struct plan_tokens {
 
 /* What a halt saved ([state], [state:TASK]); strings owned, NULL when not given. */
 struct plan_state {
-	char *status;    /* a word of plan/status.h: of the plan, or of the task */
+	char *status;    /* a word of plan/words.h: of the plan, or of the task */
 	int64_t attempt; /* of a task; 0: none yet */
 	char *outcome;   /* of a task */
 	char *reason;
