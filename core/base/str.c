@@ -212,14 +212,19 @@ int strv_add(char ***v, const char *s)
 	return 0;
 }
 
+/* The room for n strings and the NULL that fits strv_add's rule: the next power of two above n. */
+static size_t strv_room(size_t n)
+{
+	size_t room = 2;
+	while (room < n + 1)
+		room *= 2;
+	return room;
+}
+
 char **strv_copy(char *const *v)
 {
 	size_t n = strv_len(v);
-	/* The size must fit strv_add's rule: the next power of two above n. */
-	size_t cap = 2;
-	while (cap < n + 1)
-		cap *= 2;
-	char **copy = calloc(cap, sizeof(char *));
+	char **copy = calloc(strv_room(n), sizeof(char *));
 	for (size_t i = 0; copy && i < n; i++) {
 		copy[i] = strdup(v[i]);
 		if (!copy[i]) {
@@ -232,12 +237,17 @@ char **strv_copy(char *const *v)
 
 char **strv_split(const char *s, const char *seps)
 {
-	CLEANUP_STRV char **v = calloc(2, sizeof(char *));
+	size_t parts = 1, n = 0;
+	for (const char *p = s; p && *(p += strcspn(p, seps)); p++)
+		parts++;
+	CLEANUP_STRV char **v = calloc(strv_room(parts), sizeof(char *));
 	while (v && s) {
 		size_t len = strcspn(s, seps);
 		CLEANUP_STR char *part = str_trimmed(s, len);
-		if (!part || (part[0] && strv_add(&v, part) < 0))
+		if (!part)
 			return NULL;
+		if (part[0])
+			v[n++] = TAKE(part);
 		s = s[len] ? s + len + 1 : NULL;
 	}
 	return TAKE(v);

@@ -39,11 +39,6 @@ static bool is_string(enum key_type type)
 	return type == KEY_STRING || type == KEY_TEXT || type == KEY_NAME;
 }
 
-static bool is_list(enum key_type type)
-{
-	return type == KEY_LIST || type == KEY_NAMES;
-}
-
 /* ---- reading ---- */
 
 /* "expected ..., found 'text'"; a long text is cut. */
@@ -104,8 +99,8 @@ static int set_number(const struct key_spec *spec, void *object, const char *tex
 		if (spec->type == KEY_INT)
 			buf_addf(&what, " from %lld to %lld", (long long)spec->min,
 				(long long)spec->max);
-		else if (value < spec->min)
-			buf_adds(&what, " (this one is too small)");
+		else if (spec->min == 1)
+			buf_adds(&what, ", more than 0");
 	}
 	if (r == -EINVAL)
 		return expected(why, buf_cstr(&what), text);
@@ -145,34 +140,11 @@ static int set_choice(const struct key_spec *spec, void *object, const char *tex
 	return -EINVAL;
 }
 
-static int check_names(char *const *list, struct buf *why)
-{
-	const char *what;
-	for (size_t i = 0; list[i]; i++) {
-		if (!name_is_valid(list[i], &what)) {
-			expected(why, "a list of names", list[i]);
-			buf_addf(why, ", which %s", what);
-			return -EINVAL;
-		}
-	}
-	/* Sorted neighbours would be O(n log n); lists of names are short. */
-	for (size_t i = 0; list[i]; i++)
-		for (size_t k = 0; k < i; k++)
-			if (strcmp(list[i], list[k]) == 0) {
-				buf_addf(why, "expected each name once, found '%s' twice", list[i]);
-				return -EINVAL;
-			}
-	return 0;
-}
-
-static int set_list(const struct key_spec *spec, void *object, const char *text, struct buf *why)
+static int set_list(const struct key_spec *spec, void *object, const char *text)
 {
 	CLEANUP_STRV char **list = strv_split(text, ",\n");
 	if (!list)
 		return -ENOMEM;
-	int r = spec->type == KEY_NAMES ? check_names(list, why) : 0;
-	if (r < 0)
-		return r;
 	char ***place = at(spec, object);
 	strv_free(*place);
 	*place = list[0] ? TAKE(list) : NULL;
@@ -183,8 +155,8 @@ int key_set(const struct key_spec *spec, void *object, const char *text, struct 
 {
 	if (is_string(spec->type))
 		return set_string(spec, object, text, why);
-	if (is_list(spec->type))
-		return set_list(spec, object, text, why);
+	if (spec->type == KEY_LIST)
+		return set_list(spec, object, text);
 	if (spec->type == KEY_BOOL || spec->type == KEY_ENUM)
 		return set_choice(spec, object, text, why);
 	return set_number(spec, object, text, why);
@@ -196,7 +168,7 @@ static size_t key_size(enum key_type type)
 {
 	if (is_string(type))
 		return sizeof(char *);
-	if (is_list(type))
+	if (type == KEY_LIST)
 		return sizeof(char **);
 	if (type == KEY_BOOL)
 		return sizeof(bool);
@@ -221,7 +193,7 @@ static void key_free(const struct key_spec *spec, void *object)
 {
 	if (is_string(spec->type))
 		free(*(char **)at(spec, object));
-	else if (is_list(spec->type))
+	else if (spec->type == KEY_LIST)
 		strv_free(*(char ***)at(spec, object));
 	memset(at(spec, object), 0, key_size(spec->type));
 }
@@ -243,7 +215,7 @@ int keys_copy(const struct key_table *table, void *to, const void *from)
 			char *copy = str_dup(s);
 			failed = failed || (s && !copy);
 			memcpy(at(spec, to), &copy, sizeof(copy));
-		} else if (is_list(spec->type)) {
+		} else if (spec->type == KEY_LIST) {
 			char *const *v = *(char **const *)source;
 			char **copy = v ? strv_copy(v) : NULL;
 			failed = failed || (v && !copy);
@@ -255,12 +227,21 @@ int keys_copy(const struct key_table *table, void *to, const void *from)
 	return failed ? -ENOMEM : 0;
 }
 
+void keys_move(const struct key_table *table, void *to, void *from)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		const struct key_spec *spec = &table->keys[i];
+		memcpy(at(spec, to), at(spec, from), key_size(spec->type));
+		memset(at(spec, from), 0, key_size(spec->type));
+	}
+}
+
 bool key_equal(const struct key_spec *spec, const void *a, const void *b)
 {
 	const void *x = at_const(spec, a), *y = at_const(spec, b);
 	if (is_string(spec->type))
 		return str_eq(*(char *const *)x, *(char *const *)y);
-	if (!is_list(spec->type))
+	if (spec->type != KEY_LIST)
 		return memcmp(x, y, key_size(spec->type)) == 0;
 	char *const *v = *(char **const *)x, *const *w = *(char **const *)y;
 	size_t n = strv_len(v);
@@ -293,7 +274,7 @@ char *key_format(const struct key_spec *spec, const void *object)
 		const char *s = *(char *const *)value;
 		return str_dup(s ? s : "");
 	}
-	if (is_list(spec->type))
+	if (spec->type == KEY_LIST)
 		return strv_join(*(char **const *)value, ", ");
 	if (spec->type == KEY_BOOL)
 		return str_dup(*(const bool *)value ? "yes" : "no");

@@ -24,7 +24,6 @@ enum key_type {
 	KEY_BOOL,     /* bool */
 	KEY_ENUM,     /* an enum of the size of int, counted from 0 */
 	KEY_LIST,     /* char ** (strv), owned, NULL when empty; split at commas and newlines */
-	KEY_NAMES,    /* as KEY_LIST, of names, none twice */
 	KEY_TYPE_COUNT,
 };
 
@@ -59,6 +58,8 @@ int keys_init(const struct key_table *table, void *object) MUST_CHECK;
 void keys_deinit(const struct key_table *table, void *object);
 /* Copies every key of the table over what `to` holds, owned values not freed. 0 or -ENOMEM. */
 int keys_copy(const struct key_table *table, void *to, const void *from) MUST_CHECK;
+/* Moves every key of the table over what `to` holds (which is not freed) and zeroes `from`. */
+void keys_move(const struct key_table *table, void *to, void *from);
 bool key_equal(const struct key_spec *spec, const void *a, const void *b);
 /* The value as it would be written; owned, "" for unset, NULL when memory is out. */
 char *key_format(const struct key_spec *spec, const void *object) MUST_CHECK;

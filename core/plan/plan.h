@@ -188,6 +188,10 @@ void plan_diff_deinit(struct plan_diff *d);
 char *plan_change_text(
 	const struct plan_change *c, const struct plan *from, const struct plan *to) MUST_CHECK;
 
+/* Whether a key may change on a task that has started; of [plan], when any task has. */
+bool plan_task_key_when_started(const char *key);
+bool plan_key_when_started(const char *key);
+
 DEFINE_FREEP(plan_freep, struct plan, plan_free)
 #define CLEANUP_PLAN CLEANUP(plan_freep)
 
