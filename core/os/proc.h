@@ -32,7 +32,7 @@ bool proc_is_alive(const struct proc_id *id);
 int proc_kill(const struct proc_id *id, int signal) MUST_CHECK;
 
 struct proc_stat {
-	char state;
+	bool dead; /* a zombie; not one whose first thread ended while others run */
 	pid_t ppid;
 	uint64_t starttime;
 	uint64_t cpu_ticks; /* own and waited-for children's, user and system */

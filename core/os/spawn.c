@@ -139,12 +139,10 @@ static void child_oom_score(int adj)
 	close(fd);
 }
 
-/* Runs between vfork and exec: system calls only, no allocation. Writes -errno to error_fd on
- * failure. */
-static _Noreturn void child_run(
-	const struct spawn *s, const char *program, char *const *envp, int error_fd, pid_t parent)
+/* All that is to be done in a new child before its program runs. System calls only, no allocation.
+ * 0 or -errno. */
+static int child_prepare(const struct spawn *s, int *error_fd, pid_t parent)
 {
-	int r = 0;
 	if (s->new_session)
 		(void)setsid(); /* cannot fail: a fresh child leads no group */
 	if (s->death_signal) {
@@ -154,26 +152,80 @@ static _Noreturn void child_run(
 	}
 	if (s->oom_score_adj)
 		child_oom_score(s->oom_score_adj);
-	r = child_fds(s, &error_fd);
-	if (r == 0 && s->cwd && chdir(s->cwd) < 0)
-		r = -errno;
-	if (r == 0) {
-		if (s->origin) {
-			umask(s->origin->umask);
-			struct rlimit now, want = s->origin->nofile;
-			/* The hard limit stays as it is now; only root could raise it back. */
-			if (getrlimit(RLIMIT_NOFILE, &now) == 0) {
-				want.rlim_max = now.rlim_max;
-				setrlimit(RLIMIT_NOFILE, &want);
-			}
+	int r = child_fds(s, error_fd);
+	if (r < 0)
+		return r;
+	if (s->cwd && chdir(s->cwd) < 0)
+		return -errno;
+	if (s->origin) {
+		umask(s->origin->umask);
+		struct rlimit now, want = s->origin->nofile;
+		/* The hard limit stays as it is now; only root could raise it back. */
+		if (getrlimit(RLIMIT_NOFILE, &now) == 0) {
+			want.rlim_max = now.rlim_max;
+			setrlimit(RLIMIT_NOFILE, &want);
 		}
-		child_signals(s->origin);
+	}
+	child_signals(s->origin);
+	return 0;
+}
+
+/* Runs between vfork and exec. Writes -errno to error_fd on failure. */
+static _Noreturn void child_run(
+	const struct spawn *s, const char *program, char *const *envp, int error_fd, pid_t parent)
+{
+	int r = child_prepare(s, &error_fd, parent);
+	if (r == 0) {
 		execve(program, s->argv, envp);
 		r = -errno;
 	}
 	(void)!write(error_fd, &r,
 		sizeof(r)); /* the parent reads EOF as success: nothing better to do */
 	_exit(127);
+}
+
+static int enter_cgroup(int cgroup_fd)
+{
+	int fd = openat(cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int r = write(fd, "0", 1) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+static _Noreturn void forked_run(
+	const struct spawn *s, int (*fn)(void *arg), void *arg, int null_fd, pid_t parent)
+{
+	if (s->cgroup_fd >= 0 && enter_cgroup(s->cgroup_fd) < 0)
+		_exit(127);
+	if (child_prepare(s, &null_fd, parent) < 0)
+		_exit(127);
+	close(null_fd);
+	if (s->envp)
+		environ = (char **)(uintptr_t)s->envp;
+	_exit(fn(arg));
+}
+
+int spawn_fork(
+	const struct spawn *s, int (*fn)(void *arg), void *arg, pid_t *ret_pid, struct err *e)
+{
+	CLEANUP(closep) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null_fd < 0)
+		return err_errno(e, -errno, "cannot open '/dev/null'");
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid_t parent = getpid();
+	pid_t pid = fork();
+	if (pid == 0)
+		forked_run(s, fn, arg, null_fd, parent);
+	int fork_errno = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		return err_errno(e, -fork_errno, "cannot fork");
+	*ret_pid = pid;
+	return 0;
 }
 
 static pid_t fork_into_cgroup(int cgroup_fd)

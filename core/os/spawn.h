@@ -59,6 +59,15 @@ struct spawn {
  */
 int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e) MUST_CHECK;
 
+/*
+ * Forks without exec and runs fn(arg) in the child, which has exactly the descriptors named, envp
+ * as its environ, and ends with _exit of what fn returns (127 when it could not be set up). file
+ * and argv are not used; the caller must have a single thread. The child enters the cgroup by
+ * itself before fn runs; the caller does not wait for that.
+ */
+int spawn_fork(const struct spawn *s, int (*fn)(void *arg), void *arg, pid_t *ret_pid,
+	struct err *e) MUST_CHECK;
+
 /* The status of an ended child, as a shell shows it: exit code, or 128 + signal. */
 int spawn_shell_status(int wait_status);
 

@@ -77,9 +77,9 @@ struct unit_spec {
 	char *command;
 	char **argv;
 	/* Agent units. */
-	char *harness; /* name; required for agents */
-	char *plugin;  /* absolute path of its .so, NULL: not found (the unit ends harness_missing)
-			*/
+	char *harness;     /* NAME of [harness:NAME]; required for agents */
+	char *plugin;      /* the plugin's name; NULL: as the harness */
+	char *plugin_path; /* directories it is looked for in, `:`-separated; required for agents */
 	struct VEC(struct unit_option) options;
 	char *prompt_file; /* relative to the unit directory */
 	char *prompt;      /* not stored: unit_start writes it to prompt.md and sets prompt_file */

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* What became of a unit whose engine is gone: the reading rules after a crash. */
+#include "lifecycle/internal.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "os/file.h"
+#include "os/lock.h"
+#include "os/sock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+
+#define NO_SOCKET_MS   5000 /* lock held, nobody listens */
+#define NO_ANSWER_MS   2000 /* then SIGCONT, in case it was stopped */
+#define LAST_CHANCE_MS 5000
+#define TRY_AGAIN_MS   20
+#define EXITING_MS     2000
+
+/* Positive: go round again. */
+enum { AGAIN = 1 };
+
+/* The lock is ours: nobody keeps the unit any more. */
+static int judge_unkept(int dirfd, const char *id, enum unit_found *ret, struct err *e)
+{
+	if (file_exists(dirfd, UNIT_FILE_EXIT)) {
+		*ret = UNIT_FOUND_ENDED;
+		return 0;
+	}
+	int r = journal_has_started(dirfd, e);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		settle_never_ran(dirfd, id);
+		*ret = UNIT_FOUND_NEVER_RAN;
+		return 0;
+	}
+	*ret = UNIT_FOUND_LOST;
+	return settle_lost(dirfd, id, "its keeper ended without a word", e);
+}
+
+static int end_it(int dirfd, const char *id, const char *why, enum unit_found *ret, struct err *e)
+{
+	*ret = UNIT_FOUND_LOST;
+	return settle_lost(dirfd, id, why, e);
+}
+
+/* 1: it answered; 0: it did not in time; -EPIPE: it went away. */
+static int await_pong(struct unit *u, int64_t deadline, struct err *e)
+{
+	for (;;) {
+		struct unit_event event;
+		int r = unit_read(u, &event, e);
+		if (r < 0)
+			return r;
+		if (r == 1 && event.type == UNIT_EVENT_GONE)
+			return -EPIPE;
+		if (r == 1 && event.type == UNIT_EVENT_PONG)
+			return 1;
+		if (r == 1)
+			continue;
+		if (clock_mono_ms() >= deadline)
+			return 0;
+		struct pollfd p = {.fd = unit_fd(u), .events = POLLIN};
+		(void)!poll(&p, 1, deadline_poll_ms(deadline));
+	}
+}
+
+/* Consumes sock. 0 with *ret_unit, or with LOST; AGAIN when it ended meanwhile. */
+static int talk(struct lifecycle *lc, const char *id, int sock, const struct holder *holder,
+	struct unit **ret_unit, enum unit_found *ret, struct err *e)
+{
+	int dirfd;
+	int r = lifecycle_unit_dir(lc, id, &dirfd, e);
+	if (r < 0) {
+		close(sock);
+		return r;
+	}
+	CLEANUP_UNIT struct unit *u = NULL;
+	r = unit_new(lc, id, dirfd, sock, &u, e);
+	if (r < 0)
+		return r;
+	u->keeper_pid = holder->id.pid;
+	r = unit_ping(u, e);
+	if (r == 0)
+		r = await_pong(u, deadline_after(NO_ANSWER_MS), e);
+	if (r == 0) {
+		(void)!proc_kill(&holder->id, SIGCONT); /* gone: the answer says so */
+		r = await_pong(u, deadline_after(LAST_CHANCE_MS), e);
+	}
+	if (r == 0)
+		return end_it(unit_dirfd(u), id, "its keeper did not answer", ret, e);
+	if (r == 1)
+		r = unit_request(u, "adopt", e);
+	if (r == -EPIPE)
+		return AGAIN;
+	if (r < 0)
+		return r;
+	*ret_unit = TAKE(u);
+	*ret = UNIT_FOUND_LIVE;
+	return 0;
+}
+
+/* One look at a unit. AGAIN: look again in a moment. */
+static int look(struct lifecycle *lc, const char *id, int dirfd, bool is_late,
+	struct unit **ret_unit, enum unit_found *ret, struct err *e)
+{
+	CLEANUP(closep) int lock = -1;
+	int r = lock_take_existing(dirfd, UNIT_FILE_LOCK, 0, &lock, e);
+	if (r == -ENOENT) {
+		*ret = file_exists(dirfd, UNIT_FILE_EXIT) ? UNIT_FOUND_ENDED : UNIT_FOUND_NEVER_RAN;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return judge_unkept(dirfd, id, ret, e);
+	CLEANUP(holder_deinit) struct holder holder = {0};
+	r = holder_read(dirfd, &holder, e);
+	if (r < 0)
+		return r;
+	if (holder.id.pid > 0 && !holder_is_alive(&holder)) {
+		if (!is_late)
+			return AGAIN; /* it may be ending this very moment */
+		if (file_exists(dirfd, UNIT_FILE_EXIT)) {
+			*ret = UNIT_FOUND_ENDED;
+			return 0;
+		}
+		return end_it(dirfd, id, "its keeper is gone, its lock was left behind", ret, e);
+	}
+	int sock;
+	struct err no_socket = ERR_INIT;
+	if (sock_connect(dirfd, UNIT_FILE_SOCKET, &sock, &no_socket) == 0)
+		return talk(lc, id, sock, &holder, ret_unit, ret, e);
+	if (is_late)
+		return end_it(dirfd, id, "its keeper does not listen", ret, e);
+	return AGAIN;
+}
+
+int unit_adopt(struct lifecycle *lc, const char *id, struct unit **ret_unit,
+	enum unit_found *ret_found, struct err *e)
+{
+	CLEANUP(closep) int dirfd = -1;
+	int r = lifecycle_unit_dir(lc, id, &dirfd, e);
+	if (r == -ENOENT) {
+		*ret_found = UNIT_FOUND_NEVER_RAN;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (file_exists(dirfd, UNIT_FILE_EXIT)) {
+		*ret_found = UNIT_FOUND_ENDED;
+		return 0;
+	}
+	int64_t deadline = deadline_after(NO_SOCKET_MS);
+	do {
+		bool is_late = clock_mono_ms() >= deadline;
+		r = look(lc, id, dirfd, is_late, ret_unit, ret_found, e);
+		if (r == AGAIN)
+			(void)!poll(NULL, 0, TRY_AGAIN_MS); /* a lock cannot be polled */
+	} while (r == AGAIN);
+	return r;
+}
+
+static int exit_of_unkept(int dirfd, const char *id, struct unit_exit *ret, struct err *e)
+{
+	int r = unit_exit_load(dirfd, ret, e);
+	if (r != -ENOENT)
+		return r;
+	CLEANUP(closep) int lock = -1;
+	r = lock_take_existing(dirfd, UNIT_FILE_LOCK, deadline_after(EXITING_MS), &lock, e);
+	if (r == LOCK_HELD) {
+		CLEANUP(holder_deinit) struct holder holder = {0};
+		r = holder_read(dirfd, &holder, e);
+		if (r == 0 && (holder.id.pid == 0 || holder_is_alive(&holder)))
+			return err_set(e, -EBUSY, "unit %s has not ended", id);
+	}
+	if (r < 0)
+		return r;
+	/* It may have been written between the two looks. */
+	if (!file_exists(dirfd, UNIT_FILE_EXIT)) {
+		r = settle_lost(dirfd, id, "its keeper ended without a word", e);
+		if (r < 0)
+			return r;
+	}
+	return unit_exit_load(dirfd, ret, e);
+}
+
+int unit_exit_read(struct unit *u, struct unit_exit *ret, struct err *e)
+{
+	return exit_of_unkept(u->dirfd, u->id, ret, e);
+}
+
+int lifecycle_exit_read(struct lifecycle *lc, const char *id, struct unit_exit *ret, struct err *e)
+{
+	CLEANUP(closep) int dirfd = -1;
+	int r = lifecycle_unit_dir(lc, id, &dirfd, e);
+	return r < 0 ? r : exit_of_unkept(dirfd, id, ret, e);
+}
+
+int unit_abandon(struct unit *u, struct err *e)
+{
+	if (file_exists(u->dirfd, UNIT_FILE_EXIT))
+		return 0;
+	return settle_lost(u->dirfd, u->id, "its keeper did not do what it was told", e);
+}

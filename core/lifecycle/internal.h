@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of this layer share; see lifecycle.h for the interface. */
+#ifndef LIFECYCLE_INTERNAL_H
+#define LIFECYCLE_INTERNAL_H
+
+#include "base/buf.h"
+#include "lifecycle/lifecycle.h"
+#include "os/proc.h"
+
+struct lifecycle {
+	int units_fd; /* the directory units/ */
+	char *shim_path;
+	bool has_origin;
+	struct spawn_origin origin;
+	enum unit_containment containment;
+};
+
+struct unit {
+	struct lifecycle *lc; /* borrowed */
+	char id[UNIT_ID_LEN + 1];
+	int dirfd;
+	int fd; /* to the keeper */
+	pid_t keeper_pid;
+	bool is_child; /* the keeper is ours to reap */
+	bool ended, gone;
+	struct buf in;
+};
+
+/* Takes over both descriptors, also on failure. */
+int unit_new(struct lifecycle *lc, const char *id, int dirfd, int fd, struct unit **ret,
+	struct err *e) MUST_CHECK;
+/* Reaps the keeper if it is our child and has ended; `wait`: it is about to. */
+void unit_reap(struct unit *u, int wait_options);
+/* Sends one request without members. */
+int unit_request(struct unit *u, const char *type, struct err *e) MUST_CHECK;
+
+/* The identity that the keeper wrote into shim.lock. */
+struct holder {
+	struct proc_id id; /* pid 0: nothing there yet */
+	char *cgroup;      /* NULL: none */
+	char *containment;
+};
+
+void holder_deinit(struct holder *h);
+int holder_read(int dirfd, struct holder *ret, struct err *e) MUST_CHECK;
+/* The recorded keeper lives. */
+bool holder_is_alive(const struct holder *h);
+
+/*
+ * For a unit whose keeper is gone, or is to be ended (then it is killed first): ends all that is
+ * left of it, removes its cgroup and tmpdir, and writes exit.json with cause lost. The caller holds
+ * shim.lock or knows why it cannot be had.
+ */
+int settle_lost(int dirfd, const char *id, const char *why, struct err *e) MUST_CHECK;
+/* Removes what a keeper may have made before the first process: cgroup and tmpdir. */
+void settle_never_ran(int dirfd, const char *id);
+
+#endif

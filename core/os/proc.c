@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/proc.h"
+
+#include "base/buf.h"
+#include "base/str.h"
+#include "os/file.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define ENVIRON_MAX (8U << 20) /* the kernel's own bound is a quarter of the stack limit */
+
+DEFINE_FREEP(closedirp, DIR, closedir)
+
+/* Reads a small /proc file into a caller's buffer; the length, or -errno. */
+static ssize_t read_small(const char *path, char *buf, size_t size)
+{
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	size_t len = 0;
+	while (len < size - 1) {
+		ssize_t n = read(fd, buf + len, size - 1 - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		len += (size_t)n;
+	}
+	buf[len] = '\0';
+	return (ssize_t)len;
+}
+
+void proc_boot_id(char ret[BOOT_ID_LEN + 1])
+{
+	char text[64];
+	ret[0] = '\0';
+	if (read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text)) < BOOT_ID_LEN)
+		return;
+	memcpy(ret, text, BOOT_ID_LEN);
+	ret[BOOT_ID_LEN] = '\0';
+}
+
+int proc_stat_read(pid_t pid, struct proc_stat *ret)
+{
+	char path[64];
+	char text[1024];
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	ssize_t n = read_small(path, text, sizeof(text));
+	if (n < 0)
+		return n == -ENOENT ? -ESRCH : (int)n;
+	/* The name is in parentheses and may itself hold any of them. */
+	const char *p = strrchr(text, ')');
+	struct proc_stat st = {0};
+	unsigned long utime, stime;
+	char state;
+	long ppid, cutime, cstime, threads;
+	unsigned long long starttime;
+	if (!p ||
+		sscanf(p + 1,
+			" %c %ld %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %ld "
+			"%*d %llu",
+			&state, &ppid, &utime, &stime, &cutime, &cstime, &threads, &starttime) != 8)
+		return -EIO;
+	st.dead = state == 'X' || state == 'x' || (state == 'Z' && threads <= 1);
+	st.ppid = (pid_t)ppid;
+	st.starttime = starttime;
+	st.cpu_ticks = (uint64_t)utime + stime + (uint64_t)cutime + (uint64_t)cstime;
+	*ret = st;
+	return 0;
+}
+
+int proc_identify(pid_t pid, struct proc_id *ret)
+{
+	struct proc_stat st;
+	int r = proc_stat_read(pid, &st);
+	if (r < 0)
+		return r;
+	ret->pid = pid;
+	ret->starttime = st.starttime;
+	proc_boot_id(ret->boot_id);
+	return 0;
+}
+
+bool proc_is_alive(const struct proc_id *id)
+{
+	struct proc_stat st;
+	if (id->pid <= 0 || proc_stat_read(id->pid, &st) < 0)
+		return false;
+	char boot_id[BOOT_ID_LEN + 1];
+	proc_boot_id(boot_id);
+	return st.starttime == id->starttime && !st.dead && str_eq(boot_id, id->boot_id);
+}
+
+int proc_kill(const struct proc_id *id, int signal)
+{
+	if (id->pid <= 0)
+		return -ESRCH;
+	/* The descriptor pins the process; only then is it compared. */
+	CLEANUP(closep) int pidfd = (int)syscall(SYS_pidfd_open, id->pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	if (!proc_is_alive(id))
+		return -ESRCH;
+	return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+static int pids_add(struct pids *list, pid_t pid)
+{
+	pid_t *slot = VEC_PUSH(list);
+	if (!slot)
+		return -ENOMEM;
+	*slot = pid;
+	return 0;
+}
+
+static int add_living(struct pids *list, pid_t pid)
+{
+	struct proc_stat st;
+	if (proc_stat_read(pid, &st) < 0)
+		return 0; /* ended meanwhile */
+	/* A zombie's children were given to the reaper already. */
+	return st.dead ? 0 : pids_add(list, pid);
+}
+
+/* The children of all threads of a process. -ENOENT: no such process, or no such kernel option. */
+static int add_children(pid_t parent, struct pids *ret)
+{
+	char path[80];
+	snprintf(path, sizeof(path), "/proc/%ld/task", (long)parent);
+	CLEANUP(closedirp) DIR *tasks = opendir(path);
+	if (!tasks)
+		return -errno;
+	const struct dirent *task;
+	int r = 0;
+	while (r == 0 && (task = readdir(tasks))) {
+		if (!isdigit((unsigned char)task->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "%.20s/children", task->d_name);
+		CLEANUP_BUF struct buf text = BUF_INIT;
+		struct err ignored = ERR_INIT;
+		r = file_read(dirfd(tasks), path, ENVIRON_MAX, &text, &ignored);
+		if (r < 0)
+			return r;
+		char *save = NULL;
+		for (char *word = text.data ? strtok_r(text.data, " \n", &save) : NULL;
+			word && r == 0; word = strtok_r(NULL, " \n", &save)) {
+			int64_t pid;
+			if (parse_int64(word, 1, INT32_MAX, &pid) == 0)
+				r = add_living(ret, (pid_t)pid);
+		}
+	}
+	return r;
+}
+
+static int for_each_process(int (*fn)(void *user, pid_t pid), void *user)
+{
+	CLEANUP(closedirp) DIR *proc = opendir("/proc");
+	if (!proc)
+		return -errno;
+	const struct dirent *entry;
+	while ((entry = readdir(proc))) {
+		int64_t pid;
+		if (parse_int64(entry->d_name, 1, INT32_MAX, &pid) < 0)
+			continue;
+		int r = fn(user, (pid_t)pid);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct family {
+	pid_t pid, ppid;
+	bool dead;
+};
+struct families VEC(struct family);
+
+static int collect_family(void *user, pid_t pid)
+{
+	struct families *all = user;
+	struct proc_stat st;
+	if (proc_stat_read(pid, &st) < 0)
+		return 0;
+	struct family *f = VEC_PUSH(all);
+	if (!f)
+		return -ENOMEM;
+	*f = (struct family){.pid = pid, .ppid = st.ppid, .dead = st.dead};
+	return 0;
+}
+
+/* For kernels without CONFIG_PROC_CHILDREN. */
+static int descendants_by_scan(pid_t root, struct pids *ret)
+{
+	struct families all = {0};
+	size_t next = ret->count;
+	int r = for_each_process(collect_family, &all);
+	for (pid_t parent = root; r == 0; parent = ret->items[next++]) {
+		vec_foreach(f, &all)
+			if (r == 0 && f->ppid == parent && !f->dead)
+				r = pids_add(ret, f->pid);
+		if (next >= ret->count)
+			break;
+	}
+	VEC_FREE(&all);
+	return r;
+}
+
+int proc_descendants(pid_t root, struct pids *ret)
+{
+	size_t next = ret->count;
+	int r = add_children(root, ret);
+	if (r == -ENOENT)
+		return descendants_by_scan(root, ret);
+	if (r < 0)
+		return r;
+	for (; next < ret->count; next++) {
+		r = add_children(ret->items[next], ret);
+		if (r == -ENOMEM)
+			return r; /* any other: it ended meanwhile */
+	}
+	return 0;
+}
+
+struct environ_search {
+	const char *entry;
+	size_t len;
+	struct pids *found;
+};
+
+static int match_environ(void *user, pid_t pid)
+{
+	const struct environ_search *search = user;
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%ld/environ", (long)pid);
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct err ignored = ERR_INIT;
+	if (file_read(AT_FDCWD, path, ENVIRON_MAX, &text, &ignored) < 0 || !text.data)
+		return 0; /* another user's, or ended */
+	size_t at = 0;
+	while (at < text.len) {
+		size_t len = strlen(text.data + at);
+		if (len == search->len && memcmp(text.data + at, search->entry, len) == 0)
+			return add_living(search->found, pid);
+		at += len + 1;
+	}
+	return 0;
+}
+
+int proc_find_environ(const char *entry, struct pids *ret)
+{
+	struct environ_search search = {.entry = entry, .len = strlen(entry), .found = ret};
+	return for_each_process(match_environ, &search);
+}
+
+static uint64_t field_after(const char *text, const char *name)
+{
+	const char *p = strstr(text, name);
+	return p ? strtoull(p + strlen(name), NULL, 10) : 0;
+}
+
+void proc_usage_add(pid_t pid, struct proc_usage *sum)
+{
+	struct proc_stat st;
+	char path[64];
+	char text[1024];
+	if (proc_stat_read(pid, &st) < 0)
+		return;
+	long hz = sysconf(_SC_CLK_TCK);
+	sum->cpu_ms += st.cpu_ticks * 1000 / (uint64_t)(hz > 0 ? hz : 100);
+	snprintf(path, sizeof(path), "/proc/%ld/io", (long)pid);
+	if (read_small(path, text, sizeof(text)) < 0)
+		return; /* a kernel without it, or a set-uid program */
+	sum->write_bytes += field_after(text, "\nwrite_bytes: ");
+	sum->wchar_bytes += field_after(text, "\nwchar: ");
+}
