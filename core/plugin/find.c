@@ -16,7 +16,7 @@
 
 void plugin_files_deinit(struct plugin_files *files)
 {
-	vec_foreach (file, &files->list) {
+	vec_foreach(file, &files->list) {
 		free(file->name);
 		free(file->path);
 	}
@@ -97,7 +97,7 @@ int plugin_find(const char *plugin_path, const char *name, char **ret, struct er
 
 static bool list_has(const struct plugin_files *files, const char *name)
 {
-	vec_foreach (file, &files->list)
+	vec_foreach(file, &files->list)
 		if (str_eq(file->name, name))
 			return true;
 	return false;

@@ -39,7 +39,7 @@ const char *option_type_name(uint32_t type)
 
 void option_values_deinit(struct option_values *v)
 {
-	vec_foreach (value, &v->list) {
+	vec_foreach(value, &v->list) {
 		free(value->key);
 		free(value->text);
 	}
@@ -216,7 +216,7 @@ int options_resolve(const struct orch_option *table, const struct plugin_setting
 
 const struct option_value *option_values_get(const struct option_values *v, const char *key)
 {
-	vec_foreach (value, &v->list)
+	vec_foreach(value, &v->list)
 		if (str_eq(value->key, key))
 			return value;
 	return NULL;

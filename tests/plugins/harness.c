@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The harness from which the good and the broken test plugins are made, one each by compile
- * definitions: IN_<CALLBACK>=CRASH|QUIT|HANG misbehaves there, and one of the DEFECT_ words spoils
- * the descriptor. Otherwise it runs the task's command (or `exit 0`) by /bin/sh.
+ * definitions: IN_<CALLBACK>=CRASH|QUIT|HANG|DAEMON misbehaves there, and one of the DEFECT_ words
+ * spoils the descriptor. Otherwise it runs the task's command (or `exit 0`) by /bin/sh.
  */
 #include <plugin_api.h>
 
@@ -11,10 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NONE  0
-#define CRASH 1
-#define QUIT  2
-#define HANG  3
+#define NONE   0
+#define CRASH  1
+#define QUIT   2
+#define HANG   3
+#define DAEMON 4 /* leaves a process in a session of its own, then hangs */
 
 #ifndef IN_CTOR
 #define IN_CTOR NONE
@@ -59,7 +60,13 @@ static void misbehave(int how)
 		abort();
 	if (how == QUIT)
 		exit(0);
-	while (how == HANG)
+	if (how == DAEMON && fork() == 0) {
+		setsid();
+		signal(SIGTERM, SIG_IGN);
+		if (fork() != 0)
+			_exit(0);
+	}
+	while (how == HANG || how == DAEMON)
 		pause();
 }
 
