@@ -93,7 +93,7 @@ int git_require_commit(const struct git_repo *repo, struct err *e) MUST_CHECK;
 struct git_cmd {
 	const char *const *argv; /* after "git"; NULL-terminated */
 	const char *dir;         /* where to run; NULL: the common directory, as GIT_DIR too */
-	const char *git_dir;     /* GIT_DIR, with dir as GIT_WORK_TREE; NULL: found from dir */
+	const char *git_dir;     /* GIT_DIR, with dir as GIT_WORK_TREE; NULL: git finds it */
 	const char *index;       /* GIT_INDEX_FILE; NULL: the usual one */
 	const void *input;       /* standard input; NULL: /dev/null */
 	size_t input_len;
@@ -114,6 +114,12 @@ int git_run(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_out
 	struct err *e) MUST_CHECK;
 /* As git_run, but a status other than 0 is an error (-EIO, -ENOSPC, ...) with git's own words. */
 int git_run_ok(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
+	struct err *e) MUST_CHECK;
+
+/* The strings of NUL-terminated output; owned strv. */
+int git_split_z(const struct buf *b, char ***ret, struct err *e) MUST_CHECK;
+/* The one object id that `what` printed. */
+int git_output_oid(const struct git_output *o, const char *what, struct git_oid *ret,
 	struct err *e) MUST_CHECK;
 
 /* --- questions --- */

@@ -30,7 +30,7 @@ int git_preflight(const struct git_ctx *ctx, const char *plan, const char *workt
 /*
  * The shared repository as text, one line an item: refs outside orch/, config, hooks, exclude,
  * attributes, stash. Compare two by git_tamper_diff, which gives a line for a person for each
- * difference ("refs/heads/main moved from ... to ...") or NULL when there is none. Both owned.
+ * difference ("refs/heads/main changed from ... to ...") or NULL when there is none. Both owned.
  */
 int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e) MUST_CHECK;
 int git_tamper_diff(const char *before, const char *after, char ***ret_changes) MUST_CHECK;

@@ -20,6 +20,14 @@ int git_merge(const struct git_ctx *ctx, const struct git_oid *tip, const struct
 	const char *message, struct git_oid *ret_merge, char ***ret_conflicts, char **ret_messages,
 	struct err *e) MUST_CHECK;
 
+/*
+ * The tree of a three-way merge: 0, or GIT_CONFLICT, when the tree holds conflict markers in
+ * *ret_conflicts (owned strv). ret_messages (owned) may be NULL.
+ */
+int git_merge_trees(const struct git_ctx *ctx, const struct git_oid *ours,
+	const struct git_oid *theirs, struct git_oid *ret_tree, char ***ret_conflicts,
+	char **ret_messages, struct err *e) MUST_CHECK;
+
 /* Moves orch/<plan>/integration from old to new; GIT_MOVED when it is elsewhere. 0 also when it is
  * at new already. */
 int git_integration_publish(const struct git_ctx *ctx, const char *plan, const struct git_oid *old,

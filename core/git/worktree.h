@@ -54,4 +54,7 @@ int git_worktree_list(
 int git_worktree_admin_dir(
 	const struct git_ctx *ctx, const char *path, char **ret, struct err *e) MUST_CHECK;
 
+/* Whether path is dir or lies below it; both absolute and resolved. */
+bool git_path_contains(const char *dir, const char *path);
+
 #endif

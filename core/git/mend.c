@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* After an engine that died: its git, and what that left locked. */
+#include "base/clock.h"
+#include "git/guard.h"
+#include "git/worktree.h"
+#include "os/file.h"
+#include "os/lock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MAX_DEPTH 16
+
+/* Whether one of the process's descriptors is the file. */
+static bool process_holds(const char *pid, const struct stat *file)
+{
+	CLEANUP_STR char *dir = str_printf("/proc/%s/fd", pid);
+	DIR *d = dir ? opendir(dir) : NULL;
+	bool holds = false;
+	struct dirent *entry;
+	while (d && !holds && (entry = readdir(d)) != NULL) {
+		struct stat st;
+		holds = fstatat(dirfd(d), entry->d_name, &st, 0) == 0 &&
+			st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+	}
+	if (d)
+		closedir(d);
+	return holds;
+}
+
+/* "123, 456"; owned, "" when none can be seen. */
+static char *holders(const char *path)
+{
+	CLEANUP_BUF struct buf b = BUF_INIT;
+	struct stat file;
+	DIR *d = stat(path, &file) == 0 ? opendir("/proc") : NULL;
+	struct dirent *entry;
+	while (d && (entry = readdir(d)) != NULL)
+		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
+			process_holds(entry->d_name, &file))
+			buf_addf(&b, "%s%s", b.len ? ", " : "", entry->d_name);
+	if (d)
+		closedir(d);
+	return buf_check(&b) < 0 ? NULL : buf_steal(&b);
+}
+
+int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct err *e)
+{
+	CLEANUP_STR char *path = path_join(state_dir, "git.lock");
+	if (!path)
+		return err_nomem(e);
+	int64_t deadline = timeout_ms > 0 ? deadline_after(timeout_ms) : 0;
+	int r = lock_take(AT_FDCWD, path, deadline, ret_fd, e);
+	if (r != LOCK_HELD)
+		return r;
+	CLEANUP_STR char *pids = holders(path);
+	if (!pids)
+		return err_nomem(e);
+	r = err_set(e, -EBUSY, "git commands of an earlier engine still run: pid %s",
+		pids[0] ? pids : "unknown");
+	if (e)
+		e->status = EXIT_UNAVAILABLE;
+	return r;
+}
+
+static int remove_locks(const char *dir, unsigned depth, struct err *e)
+{
+	DIR *d = depth < MAX_DEPTH ? opendir(dir) : NULL;
+	int r = 0;
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
+		if (str_eq(entry->d_name, ".") || str_eq(entry->d_name, ".."))
+			continue;
+		CLEANUP_STR char *path = path_join(dir, entry->d_name);
+		struct stat st;
+		if (!path)
+			r = err_nomem(e);
+		else if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+			r = remove_locks(path, depth + 1, e);
+		else if (str_ends(path, ".lock") && unlink(path) < 0 && errno != ENOENT)
+			r = err_errno(e, -errno, "cannot remove '%s'", path);
+	}
+	if (d)
+		closedir(d);
+	return r;
+}
+
+static bool is_live(char *const *live, const char *path)
+{
+	for (size_t i = 0; live && live[i]; i++) {
+		CLEANUP_STR char *real = realpath(live[i], NULL);
+		if (str_eq(live[i], path) || str_eq(real, path))
+			return true;
+	}
+	return false;
+}
+
+int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live, struct err *e)
+{
+	static const char *const dirs[] = {"refs/heads/orch", "refs/orch", "logs/refs/heads/orch"};
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		CLEANUP_STR char *dir = path_join(ctx->repo->common_dir, dirs[i]);
+		r = dir ? remove_locks(dir, 0, e) : err_nomem(e);
+	}
+	CLEANUP_STRV char **paths = NULL;
+	if (r == 0)
+		r = git_worktree_list(ctx, worktree_root, &paths, e);
+	for (size_t i = 0; r == 0 && paths && paths[i]; i++) {
+		CLEANUP_STR char *admin = NULL;
+		struct err unknown = ERR_INIT; /* half made: prepare makes it anew */
+		if (is_live(live, paths[i]) ||
+			git_worktree_admin_dir(ctx, paths[i], &admin, &unknown) < 0)
+			continue;
+		r = remove_locks(admin, 0, e);
+	}
+	return r;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#include "git/scan.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void scan_deinit(struct scan *s)
+{
+	buf_deinit(&s->text);
+	VEC_FREE(&s->tracked);
+	VEC_FREE(&s->gitlinks);
+	VEC_FREE(&s->changed);
+	VEC_FREE(&s->untracked);
+	VEC_FREE(&s->hidden);
+	strv_free(s->unreadable);
+	*s = SCAN_INIT;
+}
+
+#define PUSH(vec, value) \
+	__extension__({ \
+		__typeof__((vec)->items) slot_ = VEC_PUSH(vec); \
+		if (slot_) \
+			*slot_ = (value); \
+		slot_ ? 0 : -ENOMEM; \
+	})
+
+static bool path_exists(const char *work_tree, const char *path)
+{
+	struct stat st;
+	CLEANUP_STR char *full = path_join(work_tree, path);
+	return full && lstat(full, &st) == 0;
+}
+
+/* "<tag> <mode> <oid> <stage>\t<path>", see git-ls-files(1) -v and -s. */
+static int parse_cached(struct scan *s, const char *work_tree, char *line)
+{
+	char *path = strchr(line, '\t');
+	char *oid = path && strlen(line) > 9 ? line + 9 : NULL;
+	char *stage = oid ? memchr(oid, ' ', (size_t)(path - oid)) : NULL;
+	if (!stage || line[1] != ' ' || line[8] != ' ')
+		return -EBADMSG;
+	*path++ = '\0';
+	*stage++ = '\0';
+	struct scan_entry entry = {.path = path};
+	if (git_oid_parse(oid, &entry.oid) < 0)
+		return -EBADMSG;
+	char tag = line[0];
+	if (tag == 'C' || stage[0] != '0')
+		return PUSH(&s->changed, (const char *)path);
+	bool assumed = tag >= 'a' && tag <= 'z';
+	bool skipped = tag == 'S' || tag == 's';
+	if (assumed || (skipped && path_exists(work_tree, path)))
+		if (PUSH(&s->hidden, (const char *)path) < 0)
+			return -ENOMEM;
+	bool gitlink = strncmp(line + 2, "160000", 6) == 0;
+	return gitlink ? PUSH(&s->gitlinks, entry) : PUSH(&s->tracked, entry);
+}
+
+static int parse_list(struct scan *s, const char *work_tree)
+{
+	size_t len;
+	for (size_t at = 0; at < s->text.len; at += len + 1) {
+		char *line = s->text.data + at;
+		len = strlen(line);
+		int r = line[0] == '?' && line[1] == ' '
+				? PUSH(&s->untracked, (const char *)line + 2)
+				: parse_cached(s, work_tree, line);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ls-files goes on past a directory that it cannot read, and says so only here. */
+static int parse_warnings(struct scan *s, const char *text)
+{
+	static const char words[] = "could not open directory '";
+	for (const char *p = text; (p = strstr(p, words)) != NULL;) {
+		p += sizeof(words) - 1;
+		const char *end = strstr(p, "': ");
+		if (!end)
+			break;
+		CLEANUP_STR char *path = strndup(p, (size_t)(end - p));
+		if (!path || strv_add(&s->unreadable, path) < 0)
+			return -ENOMEM;
+		p = end;
+	}
+	return 0;
+}
+
+static int list(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
+	const char *index, struct scan *ret, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {
+		"ls-files", "-z", "-v", "-s", "-c", "-m", "-o", "--exclude-standard", NULL};
+	struct git_cmd cmd = {.argv = argv, .dir = work_tree, .git_dir = git_dir, .index = index};
+	int r = git_run(ctx, &cmd, &o, e);
+	if (r < 0)
+		return r;
+	if (o.status != 0)
+		return err_set(e, -EBADMSG, "cannot list the files of '%s': %.500s", work_tree,
+			buf_cstr(&o.err));
+	CLEANUP(scan_deinit) struct scan s = SCAN_INIT;
+	s.text = o.out;
+	o.out = BUF_INIT;
+	r = parse_list(&s, work_tree);
+	if (r == 0)
+		r = parse_warnings(&s, buf_cstr(&o.err));
+	if (r < 0)
+		return err_errno(e, r, "cannot list the files of '%s'", work_tree);
+	*ret = s;
+	s = SCAN_INIT;
+	return 0;
+}
+
+static int clear_flag(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
+	const char *index, const char *flag, const struct buf *paths, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {"update-index", flag, "-z", "--stdin", NULL};
+	struct git_cmd cmd = {.argv = argv,
+		.dir = work_tree,
+		.git_dir = git_dir,
+		.index = index,
+		.input = paths->data,
+		.input_len = paths->len};
+	return git_run_ok(ctx, &cmd, &o, e);
+}
+
+int scan_work_tree(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
+	const char *index, struct scan *ret, struct err *e)
+{
+	CLEANUP(scan_deinit) struct scan s = SCAN_INIT;
+	int r = list(ctx, work_tree, git_dir, index, &s, e);
+	if (r == 0 && s.hidden.count > 0) {
+		CLEANUP_BUF struct buf paths = BUF_INIT;
+		vec_foreach(path, &s.hidden)
+			buf_add(&paths, *path, strlen(*path) + 1);
+		if (buf_check(&paths) < 0)
+			return err_nomem(e);
+		r = clear_flag(ctx, work_tree, git_dir, index, "--no-assume-unchanged", &paths, e);
+		if (r == 0)
+			r = clear_flag(
+				ctx, work_tree, git_dir, index, "--no-skip-worktree", &paths, e);
+		scan_deinit(&s);
+		if (r == 0)
+			r = list(ctx, work_tree, git_dir, index, &s, e);
+	}
+	if (r < 0)
+		return r;
+	*ret = s;
+	s = SCAN_INIT;
+	return 0;
+}

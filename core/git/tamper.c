@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/map.h"
+#include "git/guard.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Lines "<name>\t<value>"; paths are relative to the common directory. */
+
+static int add_refs(const struct git_ctx *ctx, struct buf *text, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {
+		"for-each-ref", "--format=%(refname)%09%(objectname)%(symref)", NULL};
+	int r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	if (r < 0)
+		return r;
+	for (char *line = o.out.data; line && *line;) {
+		char *end = strchr(line, '\n');
+		size_t len = end ? (size_t)(end - line) + 1 : strlen(line);
+		if (!str_starts(line, "refs/orch/") && !str_starts(line, "refs/heads/orch/"))
+			buf_add(text, line, len);
+		line += len;
+	}
+	return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int list_hooks(const char *common_dir, char ***names)
+{
+	CLEANUP_STR char *dir = path_join(common_dir, "hooks");
+	DIR *d = dir ? opendir(dir) : NULL;
+	int r = dir ? 0 : -ENOMEM;
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
+		CLEANUP_STR char *name = str_printf("hooks/%s", entry->d_name);
+		if (!name)
+			r = -ENOMEM;
+		else if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
+			r = strv_add(names, name);
+	}
+	if (d)
+		closedir(d);
+	if (*names)
+		qsort(*names, strv_len(*names), sizeof(**names), compare_names);
+	return r;
+}
+
+/* Content by git's own hash, which is fit against intent; mode and link target beside it. */
+static int add_files(const struct git_ctx *ctx, char *const *names, struct buf *text, struct err *e)
+{
+	CLEANUP_BUF struct buf input = BUF_INIT;
+	CLEANUP_STRV char **regular = NULL;
+	for (size_t i = 0; names[i]; i++) {
+		CLEANUP_STR char *path = path_join(ctx->repo->common_dir, names[i]);
+		struct stat st;
+		if (!path)
+			return err_nomem(e);
+		if (lstat(path, &st) < 0)
+			continue;
+		char target[4096] = "";
+		if (S_ISLNK(st.st_mode)) {
+			ssize_t n = readlink(path, target, sizeof(target) - 1);
+			target[n > 0 ? n : 0] = '\0';
+		}
+		buf_addf(text, "%s (mode)\t%o %s\n", names[i], (unsigned)st.st_mode, target);
+		if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && !strchr(path, '\n')) {
+			buf_addf(&input, "%s\n", path);
+			if (strv_add(&regular, names[i]) < 0)
+				return err_nomem(e);
+		}
+	}
+	if (buf_check(&input) < 0)
+		return err_nomem(e);
+	if (!regular)
+		return 0;
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {"hash-object", "--no-filters", "--stdin-paths", NULL};
+	struct git_cmd cmd = {.argv = argv, .input = input.data, .input_len = input.len};
+	int r = git_run_ok(ctx, &cmd, &o, e);
+	char *line = o.out.data;
+	for (size_t i = 0; r == 0 && regular[i] && line; i++) {
+		char *end = strchr(line, '\n');
+		if (!end)
+			break;
+		buf_addf(text, "%s\t%.*s\n", regular[i], (int)(end - line), line);
+		line = end + 1;
+	}
+	return r;
+}
+
+int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e)
+{
+	static const char *const fixed[] = {"config", "config.worktree", "info/exclude",
+		"info/attributes", "info/grafts", "objects/info/alternates", "logs/refs/stash",
+		"hooks", NULL};
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	CLEANUP_STRV char **names = NULL;
+	if (list_hooks(ctx->repo->common_dir, &names) < 0)
+		return err_nomem(e);
+	for (size_t i = 0; fixed[i]; i++)
+		if (strv_add(&names, fixed[i]) < 0)
+			return err_nomem(e);
+	int r = add_refs(ctx, &text, e);
+	if (r == 0)
+		r = add_files(ctx, names, &text, e);
+	if (r < 0)
+		return r;
+	char *s = buf_check(&text) < 0 ? NULL : buf_steal(&text);
+	if (!s)
+		return err_nomem(e);
+	*ret_text = s;
+	return 0;
+}
+
+/* Splits text into lines in place and maps each name to its value. */
+static int read_items(char *text, struct map *items)
+{
+	for (char *line = text; *line;) {
+		char *end = strchr(line, '\n'), *tab = strchr(line, '\t');
+		if (end)
+			*end = '\0';
+		if (tab && (!end || tab < end)) {
+			*tab = '\0';
+			int r = map_put(items, line, tab + 1);
+			if (r < 0 && r != -EEXIST)
+				return r;
+		}
+		if (!end)
+			break;
+		line = end + 1;
+	}
+	return 0;
+}
+
+int git_tamper_diff(const char *before, const char *after, char ***ret_changes)
+{
+	CLEANUP_STRV char **changes = NULL;
+	CLEANUP_STR char *old_text = strdup(before);
+	CLEANUP_STR char *new_text = strdup(after);
+	CLEANUP(map_deinit) struct map old_items = MAP_INIT;
+	CLEANUP(map_deinit) struct map new_items = MAP_INIT;
+	if (!old_text || !new_text || read_items(old_text, &old_items) < 0 ||
+		read_items(new_text, &new_items) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < old_items.count; i++) {
+		const char *name = old_items.entries[i].key, *was = old_items.entries[i].value;
+		const char *is = map_get(&new_items, name);
+		if (str_eq(was, is))
+			continue;
+		CLEANUP_STR char *line = is ? str_printf("%s changed from %s to %s", name, was, is)
+					    : str_printf("%s was removed (it was %s)", name, was);
+		if (!line || strv_add(&changes, line) < 0)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < new_items.count; i++) {
+		const char *name = new_items.entries[i].key, *is = new_items.entries[i].value;
+		if (map_get(&old_items, name))
+			continue;
+		CLEANUP_STR char *line = str_printf("%s is new (%s)", name, is);
+		if (!line || strv_add(&changes, line) < 0)
+			return -ENOMEM;
+	}
+	*ret_changes = TAKE(changes);
+	return 0;
+}

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+#include "git/worktree.h"
+
+#include "base/log.h"
+#include "git/copy.h"
+#include "git/integrate.h"
+#include "git/scan.h"
+#include "git/submodule.h"
+#include "os/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+char *git_worktree_path(const char *root, const char *plan, const char *task)
+{
+	/* '+' is in no name, so no two pairs share a path, nor git's name for the worktree. */
+	return str_printf("%s/%s+%s", root, plan, task);
+}
+
+/* path with everything but its last component resolved, as git records it. */
+static int canonical(const char *path, char **ret, struct err *e)
+{
+	CLEANUP_STR char *dir = strdup(path);
+	if (!dir)
+		return err_nomem(e);
+	for (size_t len = strlen(dir); len > 1 && dir[len - 1] == '/'; len--)
+		dir[len - 1] = '\0';
+	char *slash = strrchr(dir, '/');
+	if (path[0] != '/' || !slash || !slash[1])
+		return err_set(e, -EINVAL, "'%s' is no absolute path for a worktree", path);
+	*slash = '\0';
+	int r = dir_make(AT_FDCWD, dir[0] ? dir : "/", 0700, e);
+	if (r < 0)
+		return r;
+	CLEANUP_STR char *parent = realpath(dir[0] ? dir : "/", NULL);
+	if (!parent)
+		return err_errno(e, -errno, "cannot resolve '%s'", dir);
+	*ret = path_join(parent, slash + 1);
+	return *ret ? 0 : err_nomem(e);
+}
+
+bool git_path_contains(const char *dir, const char *path)
+{
+	size_t len = strlen(dir);
+	return strncmp(dir, path, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+static bool overlaps(const char *a, const char *b)
+{
+	return a && b && (git_path_contains(a, b) || git_path_contains(b, a));
+}
+
+/* Whether admin's gitdir file names path. */
+static bool admin_is_for(const char *admin, const char *path)
+{
+	CLEANUP_STR char *file = path_join(admin, "gitdir");
+	CLEANUP_STR char *want = path_join(path, ".git");
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct err ignored = ERR_INIT; /* unreadable: not this one */
+	if (!file || !want || file_read(AT_FDCWD, file, 65536, &text, &ignored) < 0)
+		return false;
+	while (text.len > 0 && text.data[text.len - 1] == '\n')
+		buf_truncate(&text, text.len - 1);
+	return str_eq(buf_cstr(&text), want);
+}
+
+static int find_admin(
+	const struct git_repo *repo, const char *path, char **ret_admin, struct err *e)
+{
+	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
+	CLEANUP_STR char *likely = dir ? path_join(dir, strrchr(path, '/') + 1) : NULL;
+	if (!likely)
+		return err_nomem(e);
+	if (admin_is_for(likely, path)) {
+		*ret_admin = TAKE(likely);
+		return 0;
+	}
+	DIR *d = opendir(dir);
+	char *found = NULL;
+	struct dirent *entry;
+	while (d && !found && (entry = readdir(d)) != NULL) {
+		CLEANUP_STR char *admin = path_join(dir, entry->d_name);
+		if (entry->d_name[0] != '.' && admin && admin_is_for(admin, path))
+			found = TAKE(admin);
+	}
+	if (d)
+		closedir(d);
+	if (!found)
+		return err_set(e, -ENOENT, "git knows no worktree at '%s'", path);
+	*ret_admin = found;
+	return 0;
+}
+
+int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
+{
+	CLEANUP_STR char *real = NULL;
+	int r = canonical(path, &real, e);
+	return r < 0 ? r : find_admin(ctx->repo, real, ret, e);
+}
+
+static int run_in(const struct git_ctx *ctx, const char *path, const char *admin,
+	const char *const *argv, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	struct git_cmd cmd = {.argv = argv, .dir = path, .git_dir = admin};
+	return git_run_ok(ctx, &cmd, &o, e);
+}
+
+static int checkout(const struct git_ctx *ctx, const char *path, const char *admin,
+	const struct git_oid *commit, struct err *e)
+{
+	const char *const argv[] = {"checkout", "-q", "-f", "--detach", commit->hex, NULL};
+	return run_in(ctx, path, admin, argv, e);
+}
+
+static int remove_all(const struct git_repo *repo, const char *path, struct err *e)
+{
+	struct err unknown = ERR_INIT;
+	CLEANUP_STR char *admin = NULL;
+	int found = find_admin(repo, path, &admin, &unknown);
+	if (found < 0 && found != -ENOENT) {
+		if (e)
+			*e = unknown;
+		return found;
+	}
+	int r = dir_remove_tree(AT_FDCWD, path, e);
+	if (r == 0 && admin)
+		r = dir_remove_tree(AT_FDCWD, admin, e);
+	return r;
+}
+
+static int add(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
+	char **ret_admin, struct err *e)
+{
+	int r = remove_all(ctx->repo, path, e);
+	if (r < 0)
+		return r;
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {
+		"worktree", "add", "-q", "--detach", "--no-checkout", path, commit->hex, NULL};
+	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	if (r == 0)
+		r = find_admin(ctx->repo, path, ret_admin, e);
+	return r < 0 ? r : checkout(ctx, path, *ret_admin, commit, e);
+}
+
+/* All that is not the worktree itself: operations in progress, locks, notes of ours. */
+static int clear_admin(const char *admin, struct err *e)
+{
+	static const char *const kept[] = {
+		".", "..", "HEAD", "commondir", "gitdir", "index", "logs", NULL};
+	CLEANUP(closep) int fd = -1;
+	int r = dir_open(AT_FDCWD, admin, &fd, e);
+	if (r < 0)
+		return r;
+	int list_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	DIR *d = list_fd < 0 ? NULL : fdopendir(list_fd);
+	if (!d) {
+		r = err_errno(e, -errno, "cannot read '%s'", admin);
+		closep(&list_fd);
+		return r;
+	}
+	struct dirent *entry;
+	while (r == 0 && (entry = readdir(d)) != NULL)
+		if (!strv_contains((char *const *)kept, entry->d_name))
+			r = dir_remove_tree(fd, entry->d_name, e);
+	closedir(d);
+	return r;
+}
+
+/* <path>/.git as git made it, whatever the agent put there. */
+static int mend_git_file(const char *path, const char *admin, struct err *e)
+{
+	CLEANUP_STR char *file = path_join(path, ".git");
+	CLEANUP_STR char *want = str_printf("gitdir: %s\n", admin);
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct stat st;
+	struct err ignored = ERR_INIT;
+	if (!file || !want)
+		return err_nomem(e);
+	bool regular = lstat(file, &st) == 0 && S_ISREG(st.st_mode);
+	if (regular && file_read(AT_FDCWD, file, 65536, &text, &ignored) == 0 &&
+		str_eq(buf_cstr(&text), want))
+		return 0;
+	int r = dir_remove_tree(AT_FDCWD, file, e);
+	return r < 0 ? r : file_write_new(AT_FDCWD, file, want, strlen(want), 0644, e);
+}
+
+/* config.worktree may be the agent's, and reftable keeps HEAD elsewhere: such are made anew. */
+static bool can_reset(const char *path, const char *admin)
+{
+	CLEANUP_STR char *config = path_join(admin, "config.worktree");
+	CLEANUP_STR char *reftable = path_join(admin, "reftable");
+	CLEANUP_STR char *commondir = path_join(admin, "commondir");
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct err ignored = ERR_INIT;
+	struct stat st;
+	return config && reftable && commondir && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+	       !file_exists(AT_FDCWD, config) && !file_exists(AT_FDCWD, reftable) &&
+	       file_read(AT_FDCWD, commondir, 4096, &text, &ignored) == 0 &&
+	       str_eq(buf_cstr(&text), "../..\n");
+}
+
+static int reset(const struct git_ctx *ctx, const char *path, const char *admin,
+	const struct git_oid *commit, struct err *e)
+{
+	int r = clear_admin(admin, e);
+	if (r == 0)
+		r = mend_git_file(path, admin, e);
+	CLEANUP(scan_deinit) struct scan scan = SCAN_INIT;
+	if (r == 0)
+		r = scan_work_tree(ctx, path, admin, NULL, &scan, e);
+	if (r < 0)
+		return r;
+	vec_foreach(link, &scan.gitlinks) {
+		CLEANUP_STR char *full = path_join(path, link->path);
+		r = full ? dir_remove_tree(AT_FDCWD, full, e) : err_nomem(e);
+		if (r < 0)
+			return r;
+	}
+	r = checkout(ctx, path, admin, commit, e);
+	if (r < 0)
+		return r;
+	const char *const clean[] = {"clean", "-ffdxq", NULL};
+	return run_in(ctx, path, admin, clean, e);
+}
+
+static bool given_up(int r)
+{
+	return r == -ECANCELED || r == -ETIMEDOUT || r == -ENOMEM || r == -ENOSPC;
+}
+
+static int bring_along(const struct git_ctx *ctx, const char *path, const char *admin,
+	char *const *copy, struct err *e)
+{
+	if (!copy || !copy[0] || !ctx->repo->toplevel)
+		return 0;
+	CLEANUP_STRV char **copied = NULL;
+	int r = copy_files(ctx->repo->toplevel, path, copy, &copied, e);
+	return r < 0 ? r : copy_record_write(admin, copied, e);
+}
+
+static int prepare(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
+	char *const *copy, char **ret_admin, struct err *e)
+{
+	const struct git_repo *repo = ctx->repo;
+	if (overlaps(path, repo->toplevel) || overlaps(path, repo->common_dir))
+		return err_set(e, -EINVAL,
+			"the worktree '%s' would overlap the repository: choose another "
+			"worktree_root",
+			path);
+	CLEANUP_STR char *admin = NULL;
+	struct err why = ERR_INIT;
+	int r = find_admin(repo, path, &admin, &why);
+	if (r == 0)
+		r = can_reset(path, admin) ? reset(ctx, path, admin, commit, &why) : -ENOENT;
+	if (r < 0 && given_up(r)) {
+		if (e)
+			*e = why;
+		return r;
+	}
+	if (r < 0) {
+		free(TAKE(admin));
+		r = add(ctx, path, commit, &admin, e);
+	}
+	if (r == 0)
+		r = submodules_populate(ctx, path, admin, e);
+	if (r == 0)
+		r = bring_along(ctx, path, admin, copy, e);
+	if (r == 0)
+		*ret_admin = TAKE(admin);
+	return r;
+}
+
+int git_worktree_prepare(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
+	char *const *copy, struct err *e)
+{
+	CLEANUP_STR char *real = NULL;
+	CLEANUP_STR char *admin = NULL;
+	int r = canonical(path, &real, e);
+	if (r == 0)
+		r = prepare(ctx, real, commit, copy, &admin, e);
+	return r < 0 ? err_prefix(e, "cannot prepare the worktree '%s'", path) : 0;
+}
+
+int git_worktree_continue(const struct git_ctx *ctx, const char *path, const struct git_oid *tip,
+	const struct git_oid *attempt, char *const *copy, char ***ret_conflicts, struct err *e)
+{
+	CLEANUP_STR char *real = NULL;
+	CLEANUP_STR char *admin = NULL;
+	CLEANUP_STRV char **conflicts = NULL;
+	struct git_oid tree;
+	int r = git_merge_trees(ctx, tip, attempt, &tree, &conflicts, NULL, e);
+	if (r < 0)
+		return r;
+	r = canonical(path, &real, e);
+	if (r == 0)
+		r = prepare(ctx, real, tip, NULL, &admin, e);
+	if (r < 0)
+		return err_prefix(e, "cannot prepare the worktree '%s'", path);
+	const char *const argv[] = {"read-tree", "-m", "-u", tip->hex, tree.hex, NULL};
+	r = run_in(ctx, real, admin, argv, e);
+	if (r == 0)
+		r = submodules_populate(ctx, real, admin, e);
+	if (r == 0)
+		r = bring_along(ctx, real, admin, copy, e);
+	if (r == 0)
+		*ret_conflicts = TAKE(conflicts);
+	return r;
+}
+
+static bool head_is_at(const char *admin, const struct git_oid *commit)
+{
+	CLEANUP_STR char *file = path_join(admin, "HEAD");
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct err ignored = ERR_INIT; /* then HEAD is set anew */
+	if (!file || file_read(AT_FDCWD, file, 4096, &text, &ignored) < 0)
+		return false;
+	return text.len == strlen(commit->hex) + 1 && str_starts(text.data, commit->hex);
+}
+
+int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
+	const struct git_oid *commit, char ***ret_changed, struct err *e)
+{
+	CLEANUP_STR char *admin = NULL;
+	CLEANUP_STRV char **changed = NULL;
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	int r = git_worktree_admin_dir(ctx, path, &admin, e);
+	if (r == 0)
+		r = mend_git_file(path, admin, e);
+	if (r < 0)
+		return r;
+	const char *const diff[] = {"diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv",
+		"--no-renames", "--ignore-submodules=dirty", commit->hex, NULL};
+	struct git_cmd cmd = {.argv = diff, .dir = path, .git_dir = admin};
+	r = git_run_ok(ctx, &cmd, &o, e);
+	if (r == 0 && o.out.len > 0)
+		r = git_split_z(&o.out, &changed, e);
+	if (r < 0)
+		return r;
+	if (changed || !head_is_at(admin, commit)) {
+		CLEANUP_STR char *lock = path_join(admin, "index.lock");
+		if (!lock)
+			return err_nomem(e);
+		(void)unlink(lock); /* its holder is gone: the unit has ended */
+		r = checkout(ctx, path, admin, commit, e);
+		if (r < 0)
+			return r;
+	}
+	*ret_changed = TAKE(changed);
+	return 0;
+}
+
+int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err *e)
+{
+	CLEANUP_STR char *real = NULL;
+	int r = canonical(path, &real, e);
+	if (r < 0)
+		return r;
+	if (overlaps(real, ctx->repo->toplevel) || overlaps(real, ctx->repo->common_dir))
+		return err_set(e, -EINVAL, "'%s' is no worktree of orch's", path);
+	return remove_all(ctx->repo, real, e);
+}
+
+static int list_dir(const char *root, char ***paths, struct err *e)
+{
+	DIR *d = opendir(root);
+	int r = 0;
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
+		CLEANUP_STR char *path = path_join(root, entry->d_name);
+		struct stat st;
+		if (!path)
+			r = err_nomem(e);
+		else if (entry->d_name[0] != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+			 strv_add(paths, path) < 0)
+			r = err_nomem(e);
+	}
+	if (d)
+		closedir(d);
+	return r;
+}
+
+/* Those that git records below root and that are no longer there. */
+static int list_records(const struct git_repo *repo, const char *root, char ***paths, struct err *e)
+{
+	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
+	DIR *d = dir ? opendir(dir) : NULL;
+	int r = dir ? 0 : err_nomem(e);
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
+		CLEANUP_STR char *file = str_printf("%s/%s/gitdir", dir, entry->d_name);
+		CLEANUP_BUF struct buf text = BUF_INIT;
+		struct err ignored = ERR_INIT; /* a record that cannot be read is not ours */
+		if (!file || entry->d_name[0] == '.' ||
+			file_read(AT_FDCWD, file, 65536, &text, &ignored) < 0 ||
+			text.len < strlen("/.git\n"))
+			continue;
+		buf_truncate(&text, text.len - strlen("/.git\n"));
+		if (git_path_contains(root, text.data) && !str_eq(root, text.data) &&
+			!strv_contains(*paths, text.data) && strv_add(paths, text.data) < 0)
+			r = err_nomem(e);
+	}
+	if (d)
+		closedir(d);
+	return r;
+}
+
+int git_worktree_list(const struct git_ctx *ctx, const char *root, char ***ret_paths, struct err *e)
+{
+	CLEANUP_STRV char **paths = NULL;
+	CLEANUP_STR char *real = realpath(root, NULL);
+	if (!real && errno != ENOENT)
+		return err_errno(e, -errno, "cannot resolve '%s'", root);
+	int r = real ? list_dir(real, &paths, e) : 0;
+	if (r == 0)
+		r = list_records(ctx->repo, real ? real : root, &paths, e);
+	if (r == 0)
+		*ret_paths = TAKE(paths);
+	return r;
+}
