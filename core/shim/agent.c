@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/file.h"
+#include "plugin/plugin.h"
 #include "shim/host.h"
 
 #include <errno.h>
@@ -48,8 +49,7 @@ static void blame(struct keeper *k, enum unit_cause cause, const char *what)
 	if (k->cause_is_set && k->exit.text)
 		before = str_printf(" (while it was being ended: %s)", k->exit.text);
 	keeper_set_cause(k, CAUSE_OVERRIDE, cause, "harness '%s' (%s) %s%s%s%s", plugin_name(k),
-		a->path ? a->path : "not loaded", what, call ? " in " : "", call ? call : "",
-		before ? before : "");
+		a->path, what, call ? " in " : "", call ? call : "", before ? before : "");
 	ladder_kill_unit(k);
 }
 
@@ -70,15 +70,10 @@ static void blame_death(struct keeper *k, int wait_status)
 
 static int on_loaded(struct keeper *k, const struct proto_frame *f, struct err *e)
 {
-	struct agent *a = k->unit;
-	json_t *o;
-	int r = proto_frame_json(f, &o, e);
-	if (r < 0)
-		return r;
-	a->loaded = true;
-	r = str_replace(&a->path, json_string_value(json_object_get(o, "path")));
-	json_decref(o);
-	return r < 0 ? err_nomem(e) : 0;
+	(void)k;
+	(void)f;
+	(void)e;
+	return 0; /* whatever can go wrong before it has its own message */
 }
 
 static int on_call_begin(struct keeper *k, const struct proto_frame *f, struct err *e)
@@ -291,7 +286,6 @@ static int run_host(void *arg)
 	return host_main(HOST_SOCK);
 }
 
-/* Consumes both. */
 static int set_text(json_t *o, const char *key, const char *text)
 {
 	if (!text)
@@ -302,12 +296,13 @@ static int set_text(json_t *o, const char *key, const char *text)
 static json_t *task_message(const struct keeper *k)
 {
 	const struct unit_spec *s = &k->spec;
+	const struct agent *a = k->unit;
 	json_t *options = json_object();
 	json_t *o = json_object();
 	CLEANUP_STR char *prompt =
 		path_join(k->dir_path, s->prompt_file ? s->prompt_file : UNIT_FILE_PROMPT);
 	int r = set_text(o, "harness", plugin_name(k));
-	r |= set_text(o, "plugin_path", s->plugin_path ? s->plugin_path : "");
+	r |= set_text(o, "plugin", a->path);
 	r |= set_text(o, "plan", s->plan ? s->plan : "");
 	r |= set_text(o, "task", s->task ? s->task : "");
 	r |= json_object_set_new(o, "attempt", json_integer(s->attempt));
@@ -355,6 +350,20 @@ static int start_host(struct keeper *k, pid_t *ret_pid, struct err *e)
 	return 0;
 }
 
+/* The plugin's file; the keeper only looks for it, loading is the host's. */
+static int find_plugin(struct keeper *k, struct err *e)
+{
+	struct agent *a = k->unit;
+	const char *name = plugin_name(k);
+	int r = strchr(name, '/') ? str_replace(&a->path, name)
+				  : plugin_find(k->spec.plugin_path, name, &a->path, e);
+	if (r == PLUGIN_MISSING) {
+		keeper_set_cause(k, CAUSE_IF_FIRST, CAUSE_HARNESS_MISSING, "%s", e->msg);
+		k->over = true;
+	}
+	return r;
+}
+
 static int agent_start(struct keeper *k, pid_t *ret_pid, struct err *e)
 {
 	if (!k->spec.harness)
@@ -375,7 +384,10 @@ static int agent_start(struct keeper *k, pid_t *ret_pid, struct err *e)
 		return r;
 	}
 	k->unit = a;
-	return start_host(k, ret_pid, e);
+	r = find_plugin(k, e);
+	if (r == PLUGIN_MISSING)
+		return 0;
+	return r < 0 ? r : start_host(k, ret_pid, e);
 }
 
 static void agent_poll(struct keeper *k)

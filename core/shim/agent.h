@@ -41,10 +41,10 @@ struct agent {
 	struct proto_reader reader;
 	struct proto_writer writer;
 	struct capture output;
-	char *path; /* of the plugin, as the host found it; NULL: not yet */
+	char *path; /* of the plugin */
 	int64_t call_deadlines[PROTO_CALL_COUNT];
 	bool in_call[PROTO_CALL_COUNT];
-	bool loaded, done, failed_to_spawn, host_ended;
+	bool done, host_ended;
 	int64_t done_deadline;
 	struct agent_proc procs[PROTO_PROCESS_MAX];
 	struct VEC(struct usage_entry) usage;

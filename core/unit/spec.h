@@ -78,7 +78,7 @@ struct unit_spec {
 	char **argv;
 	/* Agent units. */
 	char *harness;     /* NAME of [harness:NAME]; required for agents */
-	char *plugin;      /* the plugin's name; NULL: as the harness */
+	char *plugin;      /* its plugin: name, or path of the file; NULL: named as the harness */
 	char *plugin_path; /* directories it is looked for in, `:`-separated; required for agents */
 	struct VEC(struct unit_option) options;
 	char *prompt_file; /* relative to the unit directory */
