@@ -54,9 +54,10 @@ static int put_plan(struct buf *out, const struct plan *p)
 	if (!defaults)
 		return -ENOMEM;
 	ini_put_section(out, "plan", NULL);
+	int r = put_keys(out, &plan_keys, p, defaults);
 	if (p->has_invariants && !p->invariant_names)
-		ini_put(out, "invariants", "");
-	return put_keys(out, &plan_keys, p, defaults);
+		ini_put(out, "invariants", ""); /* none, which is not the same as unset */
+	return r;
 }
 
 static int put_invariants(struct buf *out, const struct plan *p)
