@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "os/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -156,16 +157,22 @@ static int run(
 		return err_errno(e, -errno, "cannot probe '%s': pipe", path);
 	CLEANUP(closep) int fd = fds[0];
 	int64_t deadline_ms = deadline_after(args->timeout_ms + SLACK_MS);
-	pid_t caller = getpid();
-	pid_t warden = fork();
-	if (warden == 0)
-		probe_warden_run(path, args, fds[1], caller);
-	int fork_errno = errno;
+	struct probe_request request = {path, args};
+	const struct spawn_fd out = {.fd = fds[1], .target = PROBE_FD};
+	struct spawn s = SPAWN_INIT;
+	s.fds = &out;
+	s.n_fds = 1;
+	s.new_session = true;
+	s.death_signal = SIGKILL;
+	pid_t warden;
+	int r = spawn_fork(&s, probe_warden_run, &request, &warden, e);
 	close(fds[1]);
-	if (warden < 0)
-		return err_errno(e, -fork_errno, "cannot probe '%s': fork", path);
+	if (r < 0) {
+		err_prefix(e, "cannot probe '%s'", path);
+		return r;
+	}
 	CLEANUP_BUF struct buf said = BUF_INIT;
-	int r = read_all(fd, deadline_ms, &said);
+	r = read_all(fd, deadline_ms, &said);
 	if (r < 0)
 		kill(warden, SIGKILL);
 	while (waitpid(warden, NULL, 0) < 0 && errno == EINTR)

@@ -12,9 +12,16 @@
 #include "plugin/probe.h"
 #include "plugin/service.h"
 
-/* The warden's whole life; fd is the write end of the pipe. */
-_Noreturn void probe_warden_run(
-	const char *path, const struct plugin_probe_args *args, int fd, pid_t caller);
+struct probe_request {
+	const char *path;
+	const struct plugin_probe_args *args;
+};
+
+/* The number of the pipe's write end in warden and loader. */
+#define PROBE_FD 3
+
+/* The warden's whole life; request is a struct probe_request. Returns its exit status. */
+int probe_warden_run(void *request);
 
 /* Fills in the process functions of a host that starts processes itself, as its children. */
 void probe_process_init(struct service *s);

@@ -4,10 +4,9 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/proc.h"
+#include "os/spawn.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -16,13 +15,13 @@
 #include <sys/wait.h>
 
 /* Writes one line; consumes json. What cannot be written is missed by the caller, who says so. */
-static void say(int fd, json_t *json)
+static void say(json_t *json)
 {
 	CLEANUP_STR char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	CLEANUP_STR char *line = text ? str_printf("%s\n", text) : NULL;
 	if (line)
-		(void)!write(fd, line, strlen(line));
+		(void)!write(PROBE_FD, line, strlen(line));
 }
 
 static json_t *json_text(const char *text)
@@ -70,13 +69,13 @@ static int drop_event(struct service *s, const char *json, size_t len)
 	return 0;
 }
 
-static void run_check(const struct orch_harness *h, const struct plugin_probe_args *args, int fd)
+static void run_check(const struct orch_harness *h, const struct plugin_probe_args *args)
 {
 	struct option_values values = OPTION_VALUES_INIT;
 	struct err e = ERR_INIT;
 	int r = options_resolve(h->options, args->settings, args->n_settings, &values, &e);
 	if (r < 0) {
-		say(fd, json_pack("{s:i,s:o}", "checked", r, "text", json_text(e.msg)));
+		say(json_pack("{s:i,s:o}", "checked", r, "text", json_text(e.msg)));
 		return;
 	}
 	struct service s;
@@ -84,7 +83,7 @@ static void run_check(const struct orch_harness *h, const struct plugin_probe_ar
 	s.emit_log = drop_log;
 	s.emit_event = drop_event;
 	probe_process_init(&s);
-	say(fd, json_pack("{s:s}", "check", "begin"));
+	say(json_pack("{s:s}", "check", "begin"));
 	struct orch_report report = {.size = sizeof(report)};
 	service_fail_clear();
 	r = h->check(&s.api, &report);
@@ -93,28 +92,25 @@ static void run_check(const struct orch_harness *h, const struct plugin_probe_ar
 	const char *why = service_fail_text();
 	if (r != 0 && !why[0])
 		why = strerror(r < 0 ? -r : r);
-	say(fd, json_pack("{s:i,s:o,s:o}", "checked", r, "version", json_text(report.version),
-			"text", json_text(r != 0 ? why : report.text)));
+	say(json_pack("{s:i,s:o,s:o}", "checked", r, "version", json_text(report.version), "text",
+		json_text(r != 0 ? why : report.text)));
 	option_values_deinit(&values);
 }
 
-static _Noreturn void loader_run(
-	const char *path, const struct plugin_probe_args *args, int fd, pid_t warden)
+static int loader_run(void *arg)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != warden)
-		_exit(1);
+	const struct probe_request *request = arg;
 	struct plugin p = {0};
 	struct err e = ERR_INIT;
-	int r = plugin_load(path, &p, &e);
+	int r = plugin_load(request->path, &p, &e);
 	if (r != 0) {
-		say(fd, json_pack("{s:i,s:o}", "refused", r, "text", json_text(e.msg)));
-		_exit(0);
+		say(json_pack("{s:i,s:o}", "refused", r, "text", json_text(e.msg)));
+		return 0;
 	}
-	say(fd, describe(&p.harness));
-	if ((args->flags & PLUGIN_PROBE_CHECK) && p.harness.check)
-		run_check(&p.harness, args, fd);
-	_exit(0);
+	say(describe(&p.harness));
+	if ((request->args->flags & PLUGIN_PROBE_CHECK) && p.harness.check)
+		run_check(&p.harness, request->args);
+	return 0;
 }
 
 /* Ends and reaps everything below this process. */
@@ -135,50 +131,38 @@ static void sweep(void)
 	}
 }
 
-static void prepare_process(int fd)
+/* Waits for the loader until the deadline, then ends it. True: the deadline has passed. */
+static bool await_loader(pid_t loader, int pidfd, int64_t deadline_ms, int *ret_status)
 {
-	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int i = 0; i <= 2 && null_fd >= 0; i++)
-		dup2(null_fd, i);
-	/* What the plugin says goes through the pipe, all else is no business of it. */
-	if (fd > 3)
-		syscall(SYS_close_range, 3U, (unsigned)fd - 1, 0U);
-	syscall(SYS_close_range, (unsigned)fd + 1, ~0U, 0U);
-	for (int sig = 1; sig < NSIG; sig++)
-		(void)signal(sig, SIG_DFL); /* EINVAL for those that cannot be set */
-	sigset_t none;
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-_Noreturn void probe_warden_run(
-	const char *path, const struct plugin_probe_args *args, int fd, pid_t caller)
-{
-	int64_t deadline_ms = deadline_after(args->timeout_ms);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != caller)
-		_exit(1);
-	(void)setsid(); /* cannot fail: a fresh child leads no group */
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	prepare_process(fd);
-	pid_t warden = getpid();
-	pid_t loader = fork();
-	if (loader == 0)
-		loader_run(path, args, fd, warden);
-	int pidfd = loader > 0 ? (int)syscall(SYS_pidfd_open, loader, 0) : -1;
-	if (pidfd < 0)
-		_exit(1);
 	struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
 	int n;
 	do {
 		n = poll(&poll_fd, 1, deadline_poll_ms(deadline_ms));
 	} while (n < 0 && errno == EINTR);
-	int status = 0;
-	if (n == 0)
+	if (n <= 0)
 		kill(loader, SIGKILL);
-	while (waitpid(loader, &status, 0) < 0 && errno == EINTR)
+	while (waitpid(loader, ret_status, 0) < 0 && errno == EINTR)
 		;
+	return n == 0;
+}
+
+int probe_warden_run(void *arg)
+{
+	const struct probe_request *request = arg;
+	int64_t deadline_ms = deadline_after(request->args->timeout_ms);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	const struct spawn_fd out = {.fd = PROBE_FD, .target = PROBE_FD};
+	struct spawn s = SPAWN_INIT;
+	s.fds = &out;
+	s.n_fds = 1;
+	s.death_signal = SIGKILL;
+	pid_t loader;
+	if (spawn_fork(&s, loader_run, arg, &loader, NULL) < 0)
+		return 1;
+	CLEANUP(closep) int pidfd = (int)syscall(SYS_pidfd_open, loader, 0);
+	int status = 0;
+	bool late = await_loader(loader, pidfd, deadline_ms, &status);
 	sweep();
-	say(fd, json_pack("{s:i,s:b}", "status", status, "late", n == 0));
-	_exit(0);
+	say(json_pack("{s:i,s:b}", "status", status, "late", late));
+	return 0;
 }
