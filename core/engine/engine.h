@@ -39,6 +39,7 @@
 	X(STARTING, ASSIGNED)      /* ACT_START is under way */ \
 	X(RUNNING, RUNNING)        /* the agent runs */ \
 	X(COMMITTING, RUNNING)     /* the agent has ended, ACT_COMMIT is under way */ \
+	X(UNCOMMITTED, RUNNING)    /* its commit could not be made; the next start makes it */ \
 	X(CHECKABLE, CHECKING)     /* waits to be gated (after a restart or a cancel) */ \
 	X(GATING, CHECKING)        /* ACT_GATE is under way */ \
 	X(REVIEW, AWAITING_REVIEW) /* waits for a person */ \
@@ -187,8 +188,8 @@ int engine_add_dependency(struct engine *e, uint32_t task, uint32_t dependency) 
 	X(PREPARED)  /* DONE; FAILED with outcome and text; CANCELLED */ \
 	X(STARTED)   /* the agent's first process exists */ \
 	X(ENDED)     /* with outcome and text; CANCELLED: it never ran */ \
-	X(COMMITTED) /* DONE; UNCHANGED: no difference from the start commit; FAILED: \
-			uncommittable */ \
+	X(COMMITTED) /* CANCELLED: could not be done now; DONE; UNCHANGED: no difference from the \
+			start commit; FAILED: uncommittable */ \
 	X(GATED)     /* DONE: green; FAILED: red, with text; CANCELLED */ \
 	X(MERGED)    /* DONE; CONFLICT; FAILED: red, with text; CANCELLED */ \
 	X(APPROVE)   /* operator; text: who and why, may be NULL */ \

@@ -176,6 +176,10 @@ static void ended_starting(struct engine *e, struct engine_task *t, const struct
 static void committed(struct engine *e, struct engine_task *t, const struct engine_event *ev)
 {
 	enum outcome outcome = (enum outcome)t->outcome;
+	if (ev->result == RESULT_CANCELLED) {
+		task_enter(e, t, MODE_UNCOMMITTED, NO_REASON);
+		return;
+	}
 	t->has_commit = ev->result == RESULT_DONE || ev->result == RESULT_UNCHANGED;
 	if (ev->result == RESULT_FAILED) {
 		/* The agent's own failure says more than that its tree could not be kept. */
@@ -336,6 +340,7 @@ static const cell_fn table[MODE_COUNT][EVENT_TASK_COUNT] = {
 [MODE_STARTING]   = {WRONG,    started, ended_starting, WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_RUNNING]    = {WRONG,    STALE,   ended_running,  WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_COMMITTING] = {WRONG,    STALE,   STALE,          committed, WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
+[MODE_UNCOMMITTED]= {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_CHECKABLE]  = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_GATING]     = {WRONG,    STALE,   STALE,          WRONG,     gated, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_REVIEW]     = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  approve, REFUSED,  reject,  REFUSED, REFUSED,        REFUSED},

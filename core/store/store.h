@@ -148,6 +148,10 @@ int store_task_id(
 	struct store *s, int64_t plan_id, const char *name, int64_t *ret, struct err *e) MUST_CHECK;
 /* fn(ctx, task, dependency) for every edge of the plan. */
 typedef int (*edge_fn)(void *ctx, int64_t task, int64_t dependency);
+/* fn(ctx, dependency) for what one task depends on. */
+typedef int (*need_fn)(void *ctx, int64_t dependency);
+int store_each_need(
+	struct store *s, int64_t task_id, need_fn fn, void *ctx, struct err *e) MUST_CHECK;
 int store_each_edge(
 	struct store *s, int64_t plan_id, edge_fn fn, void *ctx, struct err *e) MUST_CHECK;
 /* Prompt and command of a task; owned, NULL where not set. */

@@ -134,6 +134,21 @@ int store_each_edge(struct store *s, int64_t plan_id, edge_fn fn, void *ctx, str
 	return r;
 }
 
+int store_each_need(struct store *s, int64_t task_id, need_fn fn, void *ctx, struct err *e)
+{
+	sqlite3_stmt *q =
+		db_query(s, e, "SELECT needs_id FROM dependency WHERE task_id = ?", "i", task_id);
+	int r = q ? 0 : (e ? e->code : -EIO);
+	while (q && (r = db_next(s, q, e)) > 0) {
+		r = fn(ctx, col_int(q, 0));
+		if (r != 0) {
+			db_done(q);
+			break;
+		}
+	}
+	return r;
+}
+
 int store_task_text(
 	struct store *s, int64_t id, char **ret_prompt, char **ret_command, struct err *e)
 {

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/* An attempt's agent: from its spec to its outcome, and its journal into the store. */
+#include "run/state.h"
+
+#include "base/clock.h"
+#include "git/git.h"
+#include "plugin/plugin.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define INGEST_BYTES   (1 << 20)
+#define RUNAWAY_EVENTS 500
+#define RUNAWAY_BYTES  (64LL << 20)
+
+/* ---- journal ---- */
+
+static int64_t json_count(const json_t *data, const char *key)
+{
+	json_int_t v = json_integer_value(json_object_get(data, key));
+	return v < 0 ? 0 : v;
+}
+
+/*
+ * Usage comes per message, repeated while a message grows, or as a total of the whole attempt: what
+ * is added is always the difference from what was counted before.
+ */
+static int ingest_usage(struct live *l, const json_t *data, struct err *e)
+{
+	int64_t now[4] = {json_count(data, "input"), json_count(data, "output"),
+		json_count(data, "cache_read"), json_count(data, "cache_write")};
+	double cost = json_number_value(json_object_get(data, "cost")), more_cost;
+	const char *id = json_string_value(json_object_get(data, "id"));
+	bool total = json_is_true(json_object_get(data, "total"));
+	bool same = id && l->usage_id && str_eq(id, l->usage_id);
+	int64_t more[4];
+	for (int i = 0; i < 4; i++)
+		more[i] = now[i] - (total ? l->usage_sum[i] : same ? l->usage_last[i] : 0);
+	more_cost = cost - (total ? l->cost_sum : same ? l->cost_last : 0);
+	if (!total) {
+		memcpy(l->usage_last, now, sizeof(now));
+		l->cost_last = cost;
+		if (str_replace(&l->usage_id, id) < 0)
+			return err_nomem(e);
+	}
+	for (int i = 0; i < 4; i++)
+		l->usage_sum[i] += more[i];
+	l->cost_sum += more_cost;
+	int64_t counted = more[0] + more[1] + more[3];
+	if (counted > 0)
+		run_post(l->run,
+			(struct engine_event){.kind = EVENT_USAGE,
+				.task = l->index,
+				.plan = ENGINE_NONE,
+				.tokens = (uint64_t)counted},
+			NULL);
+	return store_add_tokens(l->run->store, l->id, l->attempt, more, more_cost, e);
+}
+
+struct ingest {
+	struct live *live;
+	struct err *err;
+};
+
+static int ingest_line(void *user, const struct journal_line *line)
+{
+	struct ingest *in = user;
+	struct live *l = in->live;
+	if (str_eq(line->kind, JOURNAL_KIND_STARTED) || str_eq(line->kind, JOURNAL_KIND_LOG))
+		return 0;
+	if (line->cut)
+		json_object_set_new(line->data, "cut", json_true());
+	CLEANUP(freep) char *data = json_dumps(line->data, JSON_COMPACT);
+	if (!data)
+		return err_nomem(in->err);
+	struct event_row row = {
+		.at = line->at,
+		.plan_id = l->plan->id,
+		.task_id = l->id,
+		.attempt = l->attempt,
+		.kind = line->kind,
+		.data = data,
+	};
+	int code = store_event_add(l->run->store, &row, in->err);
+	if (code == 0 && str_eq(line->kind, "usage"))
+		code = ingest_usage(l, line->data, in->err);
+	if (str_eq(line->kind, "message") || str_eq(line->kind, "progress")) {
+		const char *text = json_string_value(json_object_get(line->data, "text"));
+		if (text)
+			run_activity(l->run, l, text);
+	} else if (str_eq(line->kind, "tool_call")) {
+		const char *name = json_string_value(json_object_get(line->data, "name"));
+		if (name)
+			run_activity(l->run, l, name);
+	} else if (str_eq(line->kind, "session")) {
+		if (str_replace(&l->session, json_string_value(json_object_get(line->data, "id"))) <
+			0)
+			code = err_nomem(in->err);
+	}
+	return code;
+}
+
+/* Events and the offset behind them are of one transaction: none is lost, none comes twice. */
+static int ingest(struct live *l, int dirfd, struct err *e)
+{
+	struct ingest in = {.live = l, .err = e};
+	int64_t before;
+	do {
+		before = l->journal_offset;
+		int code = journal_read(
+			dirfd, &l->journal_offset, INGEST_BYTES, ingest_line, &in, NULL, e);
+		if (code < 0)
+			return code;
+	} while (l->journal_offset != before);
+	return store_unit_set_offset(l->run->store, l->unit_id, l->journal_offset, e);
+}
+
+static int read_offset(void *ctx, const struct unit_row *row)
+{
+	struct live *l = ctx;
+	l->journal_offset = row->journal_offset;
+	return 0;
+}
+
+/* ---- its life ---- */
+
+static void agent_started(struct watch *w)
+{
+	struct live *l = w->live;
+	if (l->started)
+		return;
+	l->started = true;
+	run_post_task(l->run, l, EVENT_STARTED, RESULT_DONE, NULL);
+}
+
+static void agent_journal(struct watch *w)
+{
+	struct err err = ERR_INIT;
+	if (run_tx(w->run) == 0 && ingest(w->live, unit_dirfd(w->unit), &err) < 0)
+		run_fault(w->run, &err);
+}
+
+/* The outcome of an attempt, from what its keeper recorded: never from the exit status alone. */
+static enum outcome exit_outcome(const struct unit_exit *x)
+{
+	enum outcome outcome;
+	switch (x->cause) {
+	case CAUSE_EXITED:
+		if (!x->outcome || outcome_parse(x->outcome, &outcome) < 0)
+			return OUTCOME_AGENT_ERROR;
+		return outcome;
+	case CAUSE_KILLED:
+		/* The reason of our request is the outcome it was made for. */
+		if (!x->text || outcome_parse(x->text, &outcome) < 0 || outcome == OUTCOME_NONE)
+			return OUTCOME_CANCELLED;
+		return outcome;
+	default:
+		if (outcome_parse(unit_cause_name(x->cause), &outcome) < 0)
+			return OUTCOME_AGENT_ERROR;
+		return outcome;
+	}
+}
+
+static int store_exit(struct live *l, const struct unit_exit *x, struct err *e)
+{
+	struct run *r = l->run;
+	struct attempt_row row = {
+		.task_id = l->id,
+		.number = l->attempt,
+		.session = x->session ? x->session : l->session,
+		.containment = x->containment,
+		.started_at = x->started_at ? x->started_at : run_now(r),
+		.ended_at = x->ended_at ? x->ended_at : run_now(r),
+		.exit_code = x->exit_code,
+		.signal = x->signal,
+		.left = x->left,
+		.killed = x->killed,
+		.sweep_ms = x->sweep_ms,
+		.contained = x->contained,
+	};
+	int code = store_attempt_set_exit(r->store, &row, e);
+	return code < 0 ? code : store_unit_end(r->store, l->unit_id, run_now(r), e);
+}
+
+void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
+{
+	struct run *r = l->run;
+	struct err err = ERR_INIT;
+	l->agent = NULL;
+	int code = run_tx(r);
+	if (code == 0 && unit_dirfd_ >= 0)
+		code = ingest(l, unit_dirfd_, &err);
+	if (code == 0)
+		code = store_exit(l, x, &err);
+	if (code < 0) {
+		run_fault(r, &err);
+		return;
+	}
+	enum outcome outcome = exit_outcome(x);
+	const char *text = x->outcome_text && x->cause == CAUSE_EXITED ? x->outcome_text : x->text;
+	struct engine_event ev = {
+		.kind = EVENT_ENDED,
+		.task = l->index,
+		.plan = ENGINE_NONE,
+		.outcome = outcome,
+		.until = x->reset_at,
+	};
+	/* Ended by us before its first process: the attempt never ran. */
+	if (x->cause == CAUSE_KILLED && x->started_at == 0)
+		ev.result = RESULT_CANCELLED;
+	run_post(r, ev, text ? text : "");
+}
+
+static void agent_watch_over(struct watch *w, struct unit_exit *x)
+{
+	agent_over(w->live, unit_dirfd(w->unit), x);
+}
+
+static const struct watch agent_callbacks = {
+	.started = agent_started,
+	.journal = agent_journal,
+	.over = agent_watch_over,
+};
+
+int agent_watch_adopted(struct live *l, struct unit *unit, struct err *e)
+{
+	int code = store_unit(l->run->store, unit_id(unit), read_offset, l, e);
+	if (code < 0) {
+		unit_free(unit);
+		return code;
+	}
+	code = watch_adopted(l->run, l, unit, &agent_callbacks, &l->agent, e);
+	if (code == 0)
+		agent_journal(l->agent);
+	return code;
+}
+
+/* ---- starting ---- */
+
+static void end_at_once(struct live *l, enum outcome outcome, const char *text)
+{
+	struct err err = ERR_INIT;
+	if (run_tx(l->run) == 0 &&
+		store_unit_end(l->run->store, l->unit_id, run_now(l->run), &err) < 0)
+		run_fault(l->run, &err);
+	run_post(l->run,
+		(struct engine_event){.kind = EVENT_ENDED,
+			.task = l->index,
+			.plan = ENGINE_NONE,
+			.outcome = outcome},
+		text);
+}
+
+static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
+{
+	const struct config_orch *c = &l->run->config->orch;
+	unit_spec_init(s, UNIT_AGENT);
+	int code = unit_spec_new_id(s, e);
+	if (code < 0)
+		return code;
+	memcpy(s->id, l->unit_id, sizeof(s->id));
+	code = prompt_build(l, &s->prompt, e);
+	if (code < 0)
+		return code;
+	s->plan = str_dup(l->plan->name);
+	s->task = str_dup(l->name);
+	s->attempt = l->attempt;
+	s->cwd = str_dup(l->worktree ? l->worktree : l->run->site->root);
+	s->command = str_dup(l->command);
+	s->harness = str_dup(l->harness);
+	s->timeout_ms = l->timeout_ms;
+	s->silence_ms = c->silence_timeout_ms;
+	s->runaway_events = RUNAWAY_EVENTS;
+	s->runaway_bytes = RUNAWAY_BYTES;
+	s->callback_timeout_ms = c->callback_timeout_ms;
+	s->kill_grace_ms = c->kill_grace_ms;
+	s->on_crash = c->on_crash == CONFIG_ON_CRASH_KILL ? ON_CRASH_KILL : ON_CRASH_ADOPT;
+	if (unit_containment_parse(config_containment_name(c->containment), &s->containment) < 0)
+		return err_exit(e, EXIT_CONFIG, "containment '%s' is not available here",
+			config_containment_name(c->containment));
+	const struct config_harness *h = config_harness_find(l->run->config, l->harness);
+	for (size_t i = 0; h && i < h->options.count; i++)
+		if (unit_spec_add_option(s, h->options.items[i].key, h->options.items[i].value) < 0)
+			return err_nomem(e);
+	if (h && h->pass_env && !(s->mask_env = strv_copy(h->pass_env)))
+		return err_nomem(e);
+	return s->plan && s->task && s->cwd && s->harness ? 0 : err_nomem(e);
+}
+
+void agent_start(struct live *l)
+{
+	struct run *r = l->run;
+	struct err err = ERR_INIT;
+	if (!l->harness) {
+		end_at_once(l, OUTCOME_HARNESS_MISSING,
+			"no harness was chosen: give --harness=NAME, `harness` in the plan, or "
+			"default_harness in orch.ini");
+		return;
+	}
+	CLEANUP_UNIT_SPEC struct unit_spec spec = {0};
+	CLEANUP_STRV char **env = NULL;
+	int code = spec_fill(l, &spec, &err);
+	if (code == 0)
+		code = plugin_find(r->plugin_path, config_harness_plugin(r->config, l->harness),
+			&spec.plugin, &err);
+	if (code == PLUGIN_MISSING) {
+		end_at_once(l, OUTCOME_HARNESS_MISSING, err.msg);
+		return;
+	}
+	if (code == 0)
+		code = environ_for_harness(r, l->harness, &env, &err);
+	if (code == 0)
+		code = watch_start(r, l, &spec, env, &agent_callbacks, &l->agent, &err);
+	if (code != 0)
+		end_at_once(l, OUTCOME_SPAWN_FAILED, err.msg);
+}
+
+void agent_kill(struct live *l, const struct engine_action *a)
+{
+	if (l->agent)
+		watch_kill(l->agent, a->hard, outcome_name(a->why), a->kill_after_ms);
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* From the database to an engine: plans, tasks, edges, harnesses. */
+#include "run/state.h"
+
+#include "plan/plan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- plans ---- */
+
+static int load_definition(struct rplan *p, struct err *e)
+{
+	CLEANUP_STR char *text = NULL;
+	CLEANUP_PLAN struct plan *plan = NULL;
+	struct diags d = DIAGS_INIT;
+	int code = store_plan_definition(p->run->store, p->id, &text, e);
+	if (code == 0)
+		code = plan_parse_text(p->name, NULL, text, strlen(text), NULL, &plan, &d, e);
+	if (code == 0) {
+		p->setup = str_dup(plan->setup);
+		p->copy = plan->copy ? strv_copy(plan->copy) : NULL;
+		if ((plan->setup && !p->setup) || (plan->copy && !p->copy))
+			code = err_nomem(e);
+	}
+	if (code < 0 && d.list.count > 0 && d.list.items[0].text)
+		err_prefix(e, "the stored plan '%s' does not parse any more (%s)", p->name,
+			d.list.items[0].text);
+	diags_deinit(&d);
+	return code;
+}
+
+struct plan_load {
+	struct run *run;
+	struct rplan *plan;
+	struct err *err;
+	bool failed;
+};
+
+static int read_plan(void *ctx, const struct plan_row *row)
+{
+	struct plan_load *load = ctx;
+	struct rplan *p = load->plan;
+	p->name = str_dup(row->name);
+	p->worktrees = row->worktrees;
+	load->failed = !p->name;
+	return 0;
+}
+
+/* Units under way belong to plans that must be loaded too, asked for or not. */
+static int add_unit_plan(void *ctx, const struct unit_row *row)
+{
+	struct plan_load *load = ctx;
+	struct run *r = load->run;
+	vec_foreach(p, &r->plans)
+		if ((*p)->id == row->plan_id)
+			return 0;
+	int code = run_add_plan(r, row->plan_id, ADMIT_NONE, 0, load->err);
+	if (code == 0)
+		r->plans.items[r->plans.count - 1]->mentioned = false;
+	return code;
+}
+
+int load_plans(struct run *r, struct err *e)
+{
+	struct plan_load load = {.run = r, .err = e};
+	int code = store_each_open_unit(r->store, add_unit_plan, &load, e);
+	for (size_t i = 0; code == 0 && i < r->plans.count; i++) {
+		load.plan = r->plans.items[i];
+		code = store_plan(r->store, load.plan->id, read_plan, &load, e);
+		if (code == 0 && !load.plan->name)
+			code = err_set(
+				e, -ENOENT, "no plan with id %lld", (long long)load.plan->id);
+		if (code == 0)
+			code = load_definition(load.plan, e);
+	}
+	return code;
+}
+
+/* ---- the engine ---- */
+
+struct task_load {
+	struct run *run;
+	uint32_t plan;
+	struct err *err;
+	/* Tasks come in the order of their ids' first index; edges look them up here. */
+	struct map by_id;
+};
+
+static int harness_index(struct run *r, const char *name, uint32_t *ret, struct err *e)
+{
+	uintptr_t known = (uintptr_t)map_get(&r->harnesses, name ? name : "");
+	if (known) {
+		*ret = (uint32_t)known - 1;
+		return 0;
+	}
+	const struct config_harness *h = name ? config_harness_find(r->config, name) : NULL;
+	uint32_t index;
+	if (engine_add_harness(r->engine, h ? (uint32_t)h->max_agents : 0, &index) < 0 ||
+		map_put(&r->harnesses, name ? name : "", (void *)(uintptr_t)(index + 1)) < 0)
+		return err_nomem(e);
+	*ret = index;
+	return 0;
+}
+
+static uint8_t row_u8(int64_t v)
+{
+	return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)v;
+}
+
+static uint16_t row_u16(int64_t v)
+{
+	return v < 0 ? 0 : v > UINT16_MAX ? UINT16_MAX : (uint16_t)v;
+}
+
+static int32_t row_i32(int64_t v)
+{
+	return v < INT32_MIN ? INT32_MIN : v > INT32_MAX ? INT32_MAX : (int32_t)v;
+}
+
+static int load_task(void *ctx, const struct task_row *row)
+{
+	struct task_load *load = ctx;
+	struct run *r = load->run;
+	uint32_t harness = 0, index;
+	const char *name = r->options.harness ? r->options.harness
+			   : row->harness     ? row->harness
+					      : r->config->orch.default_harness;
+	int code = harness_index(r, name, &harness, load->err);
+	if (code < 0)
+		return code;
+	struct engine_task_init init = {
+		.id = row->id,
+		.plan = load->plan,
+		.harness = harness,
+		.mode = reconcile_mode(r, row),
+		.outcome = row->outcome,
+		.gate = row->gate,
+		.priority = row_i32(row->priority),
+		.attempt = (uint32_t)row->attempt,
+		.retry_max = row_u16(row->retry_max),
+		.retries_used = row_u16(row->retries_used),
+		.lost_row = row_u8(row->lost_row),
+		.conflict_row = row_u8(row->conflict_row),
+		.unchanged_row = row_u8(row->unchanged_row),
+		.not_before = row->not_before,
+		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
+		.token_budget = (uint64_t)row->token_budget,
+		.attempt_open = row->attempt_open,
+		.has_checks = row->n_invariants > 0,
+		.allow_empty = row->allow_empty,
+		.candidate = true,
+		.paused = row->paused,
+		.approved = row->approved,
+		.carry = row->carry,
+		.has_commit = row->has_commit,
+	};
+	struct live **slot = VEC_PUSH(&r->live);
+	if (!slot || engine_add_task(r->engine, &init, &index) < 0)
+		return err_nomem(load->err);
+	char key[24];
+	snprintf(key, sizeof(key), "%lld", (long long)row->id);
+	return map_put(&load->by_id, key, (void *)(uintptr_t)(index + 1)) < 0 ? err_nomem(load->err)
+									      : 0;
+}
+
+static int load_edge(void *ctx, int64_t task, int64_t dependency)
+{
+	struct task_load *load = ctx;
+	char key[24];
+	snprintf(key, sizeof(key), "%lld", (long long)task);
+	uintptr_t t = (uintptr_t)map_get(&load->by_id, key);
+	snprintf(key, sizeof(key), "%lld", (long long)dependency);
+	uintptr_t d = (uintptr_t)map_get(&load->by_id, key);
+	if (!t || !d)
+		return err_set(
+			load->err, -EBADMSG, "database: a dependency names a task that is gone");
+	if (engine_add_dependency(load->run->engine, (uint32_t)t - 1, (uint32_t)d - 1) < 0)
+		return err_nomem(load->err);
+	return 0;
+}
+
+struct init_load {
+	struct run *run;
+	struct rplan *plan;
+	struct engine_plan_init init;
+};
+
+static int read_init(void *ctx, const struct plan_row *row)
+{
+	struct init_load *load = ctx;
+	struct run *r = load->run;
+	int64_t agents = r->options.max_agents > 0 ? r->options.max_agents : row->max_agents;
+	if (!row->worktrees && agents == 0)
+		agents = 1; /* tasks that share one tree run one by one unless somebody says
+			       otherwise */
+	load->init = (struct engine_plan_init){
+		.id = row->id,
+		.status = row->status,
+		.admit = load->plan->admit,
+		.max_agents = (uint32_t)agents,
+		.cap = load->plan->cap,
+		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
+		.token_budget = (uint64_t)row->token_budget,
+		.worktrees = row->worktrees,
+		.paused = row->paused,
+	};
+	return 0;
+}
+
+static int load_plan_tasks(struct run *r, struct rplan *p, struct err *e)
+{
+	struct init_load load = {.run = r, .plan = p};
+	int code = store_plan(r->store, p->id, read_init, &load, e);
+	if (code < 0)
+		return code;
+	if (engine_add_plan(r->engine, &load.init, &p->index) < 0)
+		return err_nomem(e);
+	struct task_load tasks = {.run = r, .plan = p->index, .err = e};
+	code = store_each_task(r->store, p->id, load_task, &tasks, e);
+	if (code == 0)
+		code = store_each_edge(r->store, p->id, load_edge, &tasks, e);
+	map_deinit(&tasks.by_id);
+	return code;
+}
+
+int load_engine(struct run *r, struct err *e)
+{
+	const struct config *c = r->config;
+	int64_t agents = r->options.max_agents > 0 ? r->options.max_agents : c->orch.max_agents;
+	vec_foreach(p, &r->plans) {
+		/* A plan's own number may be higher than the configured default. */
+		struct init_load load = {.run = r, .plan = *p};
+		int code = store_plan(r->store, (*p)->id, read_init, &load, e);
+		if (code < 0)
+			return code;
+		if (r->options.max_agents <= 0 && load.init.max_agents > agents)
+			agents = load.init.max_agents;
+	}
+	struct engine_config config = {
+		.max_agents = (uint32_t)agents,
+		.drain_ms = r->options.drain_timeout_ms >= 0 ? r->options.drain_timeout_ms
+							     : c->orch.drain_timeout_ms,
+		.backoff_ms = c->retry.backoff_ms,
+		.backoff_max_ms = c->retry.backoff_max_ms,
+		.max_wait_ms = c->retry.max_wait_ms,
+		.breaker = (uint32_t)c->retry.breaker,
+		.seed = (uint64_t)r->clock_base,
+	};
+	r->engine = engine_new(&config);
+	if (!r->engine)
+		return err_nomem(e);
+	for (size_t i = 0; i < r->plans.count; i++) {
+		int code = load_plan_tasks(r, r->plans.items[i], e);
+		if (code < 0)
+			return code;
+	}
+	return 0;
+}

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT */
+#include "run/state.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "git/guard.h"
+#include "git/integrate.h"
+#include "os/proc.h"
+#include "plugin/plugin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#ifndef ORCH_LIBDIR
+#define ORCH_LIBDIR NULL
+#endif
+
+#define SIGNAL_MERGE_MS  200
+#define GIVE_UP_MS       500
+#define HOUSEKEEPING_MS  5000
+#define GIT_LOCK_WAIT_MS 10000
+#define GIT_START_MS     60000
+
+int64_t run_now(const struct run *r)
+{
+	return r->clock_base + clock_mono_ms();
+}
+
+void run_post(struct run *r, struct engine_event ev, const char *text)
+{
+	char *copy = NULL;
+	if (text) {
+		char **slot = VEC_PUSH(&r->inbox_texts);
+		copy = slot ? strdup(text) : NULL;
+		if (slot)
+			*slot = copy;
+	}
+	struct engine_event *queued = VEC_PUSH(&r->inbox);
+	if (!queued || (text && !copy)) {
+		struct err err = ERR_INIT;
+		err_nomem(&err);
+		if (!r->failed) {
+			r->failed = err.code;
+			r->err = err;
+		}
+		uv_stop(&r->loop);
+		return;
+	}
+	*queued = ev;
+	queued->text = copy;
+}
+
+void run_post_task(struct run *r, const struct live *l, enum engine_event_kind kind,
+	enum engine_result result, const char *text)
+{
+	run_post(r,
+		(struct engine_event){
+			.kind = kind, .task = l->index, .plan = ENGINE_NONE, .result = result},
+		text);
+}
+
+void run_warn(struct run *r, const char *fmt, ...)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	va_list ap;
+	va_start(ap, fmt);
+	buf_addv(&text, fmt, ap);
+	va_end(ap);
+	if (r->options.listener.warning)
+		r->options.listener.warning(r->options.listener.ctx, buf_cstr(&text));
+	else
+		log_warning("%s", buf_cstr(&text));
+}
+
+void run_activity(struct run *r, const struct live *l, const char *text)
+{
+	if (r->options.listener.activity)
+		r->options.listener.activity(r->options.listener.ctx, l->plan->name, l->name, text);
+}
+
+/* The disk's fault, or ours. The engine winds everything down; a second fault on the way changes
+ * nothing. */
+void run_fault(struct run *r, const struct err *e)
+{
+	bool io = e->code == -ENOSPC || e->code == -EIO || e->code == -EDQUOT || e->code == -EROFS;
+	run_warn(r, "%s", e->msg);
+	if (!r->failed && !r->err.code)
+		r->err = *e;
+	run_post(r,
+		(struct engine_event){.kind = EVENT_FAULT,
+			.plan = ENGINE_NONE,
+			.halt = io ? HALT_IO_ERROR : HALT_INTERNAL_ERROR},
+		NULL);
+}
+
+int run_tx(struct run *r)
+{
+	if (store_in_transaction(r->store))
+		return 0;
+	struct err err = ERR_INIT;
+	int code = store_begin(r->store, &err);
+	if (code < 0)
+		run_fault(r, &err);
+	return code;
+}
+
+bool run_interrupted(const struct run *r)
+{
+	return r->interrupted;
+}
+
+bool run_killed(const struct run *r)
+{
+	return r->killed;
+}
+
+/* ---- the loop's handles ---- */
+
+static void on_prepare(uv_prepare_t *handle)
+{
+	run_turn(handle->data);
+}
+
+static void on_check(uv_check_t *handle)
+{
+	run_turn(handle->data);
+}
+
+static void on_giveup(uv_timer_t *handle)
+{
+	struct run *r = handle->data;
+	r->aborted = true;
+	uv_stop(&r->loop);
+}
+
+/* Free memory and disk, as the kernel tells; -1 where it does not. */
+static int64_t memory_available(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	long long kb = -1;
+	char line[128];
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %lld kB", &kb) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kb < 0 ? -1 : kb * 1024;
+}
+
+static int64_t disk_available(const char *path)
+{
+	struct statvfs vfs;
+	if (statvfs(path, &vfs) < 0)
+		return -1;
+	return (int64_t)vfs.f_bavail * (int64_t)vfs.f_frsize;
+}
+
+static void check_room(struct run *r)
+{
+	int64_t memory = memory_available(), disk = disk_available(r->site->state_dir);
+	const struct config_orch *c = &r->config->orch;
+	bool short_memory = memory >= 0 && memory < c->min_free_memory_bytes;
+	bool short_disk = disk >= 0 && disk < c->min_free_disk_bytes;
+	bool hold = short_memory || short_disk;
+	if (hold == r->held)
+		return;
+	r->held = hold;
+	if (hold)
+		run_warn(r, "nothing new starts: %s is below %s (%lld MiB free)",
+			short_memory ? "free memory" : "free disk space",
+			short_memory ? "min_free_memory" : "min_free_disk",
+			(long long)((short_memory ? memory : disk) >> 20));
+	run_post(r,
+		(struct engine_event){
+			.kind = hold ? EVENT_HOLD : EVENT_RELEASE, .plan = ENGINE_NONE},
+		NULL);
+}
+
+static void on_housekeeping(uv_timer_t *handle)
+{
+	struct run *r = handle->data;
+	check_room(r);
+	watch_check_backups(r, clock_mono_ms());
+}
+
+/* Standard signals coalesce and a terminal's Ctrl+C may come twice: reads close together are one.
+ */
+static void on_signal(uv_poll_t *handle, int status, int events)
+{
+	struct run *r = handle->loop->data;
+	(void)status;
+	(void)events;
+	struct signalfd_siginfo info;
+	bool got = false;
+	while (read(r->options.signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		got = true;
+	int64_t now = clock_mono_ms();
+	if (!got || (r->interrupted && now - r->last_signal_ms < SIGNAL_MERGE_MS))
+		return;
+	r->last_signal_ms = now;
+	if (!r->interrupted) {
+		r->interrupted = true;
+		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);
+	} else if (!r->killed) {
+		r->killed = true;
+		run_post(r, (struct engine_event){.kind = EVENT_KILL, .plan = ENGINE_NONE}, NULL);
+		uv_timer_start(&r->giveup, on_giveup, GIVE_UP_MS, 0);
+	}
+}
+
+static int loop_open(struct run *r, struct err *e)
+{
+	int code = uv_loop_init(&r->loop);
+	if (code < 0)
+		return err_set(e, code, "cannot make an event loop: %s", uv_strerror(code));
+	r->loop_open = true;
+	r->loop.data = r;
+	uv_prepare_init(&r->loop, &r->prepare);
+	uv_check_init(&r->loop, &r->check);
+	uv_timer_init(&r->loop, &r->timer);
+	uv_timer_init(&r->loop, &r->flush);
+	uv_timer_init(&r->loop, &r->backup);
+	uv_timer_init(&r->loop, &r->giveup);
+	r->prepare.data = r->check.data = r->timer.data = r->flush.data = r->backup.data = r;
+	r->giveup.data = r;
+	if (r->options.signal_fd >= 0) {
+		code = uv_poll_init(&r->loop, &r->signals, r->options.signal_fd);
+		if (code < 0)
+			return err_set(e, code, "cannot watch for signals: %s", uv_strerror(code));
+		r->signals.data = NULL;
+		uv_poll_start(&r->signals, UV_READABLE, on_signal);
+	}
+	return 0;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	struct run *r = arg;
+	if (uv_is_closing(handle))
+		return;
+	/* A unit that still runs stays with its keeper; only our watch on it ends. */
+	if (handle->type == UV_POLL && handle != (uv_handle_t *)&r->signals)
+		watch_close(handle->data);
+	else
+		uv_close(handle, NULL);
+}
+
+static void loop_close(struct run *r)
+{
+	if (!r->loop_open)
+		return;
+	r->closing = true;
+	vec_foreach(l, &r->live)
+		if (*l && (*l)->job)
+			job_cancel((*l)->job);
+	uv_walk(&r->loop, close_handle, r);
+	uv_run(&r->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&r->loop);
+	r->loop_open = false;
+}
+
+/* ---- setting up ---- */
+
+int run_new(const struct run_options *options, struct run **ret, struct err *e)
+{
+	CLEANUP(run_freep) struct run *r = calloc(1, sizeof(*r));
+	if (!r)
+		return err_nomem(e);
+	r->options = *options;
+	r->site = options->site;
+	r->config = options->site->config;
+	r->store = options->store;
+	r->git_lock = -1;
+	r->clock_base = clock_wall_ms() - clock_mono_ms();
+	proc_boot_id(r->boot_id);
+	const char *path = r->config->orch.plugin_path;
+	r->plugin_path = path ? str_dup(path) : plugin_path_default(ORCH_LIBDIR);
+	if (!r->plugin_path)
+		return err_nomem(e);
+	int code = loop_open(r, e);
+	if (code == 0)
+		code = lifecycle_open(r->site->state_dir, NULL, &r->site->origin, &r->lifecycle, e);
+	if (code == 0)
+		code = environ_base(r->site, &r->unit_env, e);
+	if (code < 0)
+		return code;
+	*ret = TAKE(r);
+	return 0;
+}
+
+void run_free(struct run *r)
+{
+	if (!r)
+		return;
+	loop_close(r);
+	vec_foreach(l, &r->live)
+		live_free(*l);
+	VEC_FREE(&r->live);
+	vec_foreach(p, &r->plans) {
+		free((*p)->name);
+		free((*p)->setup);
+		free((*p)->merge_worktree);
+		strv_free((*p)->copy);
+		free(*p);
+	}
+	VEC_FREE(&r->plans);
+	vec_foreach(text, &r->inbox_texts)
+		free(*text);
+	VEC_FREE(&r->inbox_texts);
+	VEC_FREE(&r->inbox);
+	engine_actions_deinit(&r->actions);
+	engine_actions_deinit(&r->unsaved);
+	reconcile_free(r);
+	map_deinit(&r->harnesses);
+	engine_free(r->engine);
+	lifecycle_close(r->lifecycle);
+	strv_free(r->unit_env);
+	free(r->plugin_path);
+	free(r->refused);
+	if (r->git_lock >= 0)
+		close(r->git_lock);
+	free(r);
+}
+
+int run_add_plan(
+	struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap, struct err *e)
+{
+	vec_foreach(p, &r->plans) {
+		if ((*p)->id == plan_id) {
+			(*p)->admit = admit;
+			(*p)->cap = cap;
+			return 0;
+		}
+	}
+	struct rplan *plan = calloc(1, sizeof(*plan));
+	struct rplan **slot = plan ? VEC_PUSH(&r->plans) : NULL;
+	if (!slot) {
+		free(plan);
+		return err_nomem(e);
+	}
+	plan->run = r;
+	plan->id = plan_id;
+	plan->admit = admit;
+	plan->cap = cap;
+	plan->mentioned = true;
+	*slot = plan;
+	return 0;
+}
+
+void run_set_request(struct run *r, const struct run_request *request)
+{
+	r->request = *request;
+	r->have_request = true;
+}
+
+/* ---- running ---- */
+
+static bool any_worktrees(const struct run *r)
+{
+	vec_foreach(p, &r->plans)
+		if ((*p)->worktrees)
+			return true;
+	return false;
+}
+
+static struct git_ctx start_git(const struct run *r)
+{
+	struct git_ctx ctx = site_git(r->site);
+	ctx.lock_fd = r->git_lock;
+	ctx.cancel_fd = r->options.signal_fd;
+	ctx.deadline_ms = deadline_after(GIT_START_MS);
+	return ctx;
+}
+
+/* Locks of a git that died with an earlier engine; worktrees whose agents still run are left alone.
+ */
+static int start_mend(struct run *r, struct err *e)
+{
+	if (!r->site->repo || !any_worktrees(r))
+		return 0;
+	int code = git_lock_take(r->site->state_dir, GIT_LOCK_WAIT_MS, &r->git_lock, e);
+	if (code < 0)
+		return code;
+	CLEANUP_STRV char **live = NULL;
+	vec_foreach(l, &r->live)
+		if (*l && (*l)->worktree && strv_add(&live, (*l)->worktree) < 0)
+			return err_nomem(e);
+	struct git_ctx ctx = start_git(r);
+	return git_mend(&ctx, r->site->worktree_root, live, e);
+}
+
+static void post_request(struct run *r)
+{
+	for (uint32_t i = 0; i < engine_task_count(r->engine); i++) {
+		if (engine_task(r->engine, i)->id != r->request.task_id)
+			continue;
+		run_post(r,
+			(struct engine_event){.kind = r->request.kind,
+				.task = i,
+				.plan = ENGINE_NONE,
+				.carry = r->request.carry},
+			r->request.text);
+		return;
+	}
+}
+
+static void run_begin(struct run *r)
+{
+	struct err err = ERR_INIT;
+	int code = load_engine(r, &err);
+	if (code == 0)
+		code = start_mend(r, &err);
+	if (code < 0) {
+		r->failed = code;
+		r->err = err;
+		uv_stop(&r->loop);
+		return;
+	}
+	r->begun = true;
+	if (run_tx(r) < 0)
+		return;
+	if (engine_begin(r->engine, run_now(r), &r->actions) < 0) {
+		err_nomem(&err);
+		run_fault(r, &err);
+	}
+	if (r->interrupted)
+		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);
+	if (r->have_request)
+		post_request(r);
+	reconcile_finish(r);
+	check_room(r);
+	uv_timer_start(&r->backup, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
+}
+
+int run_execute(struct run *r, char **ret_refused, struct err *e)
+{
+	int code = load_plans(r, e);
+	if (code == 0)
+		code = reconcile_start(r, e);
+	if (code < 0)
+		return code;
+	uv_prepare_start(&r->prepare, on_prepare);
+	uv_check_start(&r->check, on_check);
+	while (!r->failed && !r->aborted) {
+		if (!r->begun && r->found_left == 0)
+			run_begin(r);
+		run_turn(r);
+		if (r->begun && r->inbox.count == 0 && engine_is_done(r->engine) && r->jobs == 0)
+			break;
+		if (!r->failed)
+			uv_run(&r->loop, UV_RUN_ONCE);
+	}
+	run_flush(r);
+	if (ret_refused)
+		*ret_refused = TAKE(r->refused);
+	if (r->failed) {
+		*e = r->err;
+		return r->failed;
+	}
+	return 0;
+}

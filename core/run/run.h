@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The edge: carries out what the engine decides. One thread with a libuv loop; git runs on worker
+ * threads, agents and invariants under their keepers. Per turn of the loop: every event to the
+ * engine, one transaction with all it wants saved, then its actions.
+ *
+ * Use: run_new, run_add_plan for each plan, run_execute (blocks until everything asked for has
+ * ended), run_free.
+ */
+#ifndef RUN_RUN_H
+#define RUN_RUN_H
+
+#include "base/err.h"
+#include "engine/engine.h"
+#include "run/site.h"
+#include "store/store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct run;
+
+/* A transition that is durable now. Strings are borrowed during the call. */
+struct run_change {
+	const char *plan;
+	const char *task;
+	const char *from;
+	const char *to;
+	int64_t attempt;
+	const char *outcome; /* "" while the attempt is open */
+	const char *reason;  /* NULL: none */
+};
+
+struct run_halt {
+	int64_t plan_id;
+	const char *plan;
+	enum halt_reason reason;
+	uint32_t also;
+};
+
+/* What a front end wants to hear; each may be NULL. Called on the loop's thread. */
+struct run_listener {
+	void *ctx;
+	void (*change)(void *ctx, const struct run_change *change);
+	/* The newest thing the agent said or did, for a live display. */
+	void (*activity)(void *ctx, const char *plan, const char *task, const char *text);
+	void (*halt)(void *ctx, const struct run_halt *halt);
+	void (*warning)(void *ctx, const char *text);
+};
+
+struct run_options {
+	const struct site *site;
+	struct store *store;      /* opened STORE_WRITE, the lock held; borrowed */
+	const char *harness;      /* overrides every task's; NULL: no override */
+	int64_t max_agents;       /* 0: as configured */
+	int64_t task_timeout_ms;  /* 0: as the tasks and the configuration say */
+	int64_t drain_timeout_ms; /* < 0: as configured */
+	int signal_fd;            /* signalfd of the stop signals; -1: none */
+	struct run_listener listener;
+};
+
+/* An operator's request, made as the first event of the run. */
+struct run_request {
+	enum engine_event_kind kind; /* EVENT_APPROVE, EVENT_REJECT, EVENT_RETRY, ... */
+	int64_t task_id;
+	const char *text;
+	bool carry;
+};
+
+int run_new(const struct run_options *options, struct run **ret, struct err *e) MUST_CHECK;
+void run_free(struct run *r);
+DEFINE_FREEP(run_freep, struct run, run_free)
+
+/* Plans with units under way are taken along with ADMIT_NONE whether or not they are added. */
+int run_add_plan(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
+	struct err *e) MUST_CHECK;
+void run_set_request(struct run *r, const struct run_request *request);
+
+/*
+ * 0 when the engine came to its end (ask run_halt_status); negative for an error of ours.
+ * *ret_refused (may be NULL; owned): why the operator's request was refused, or NULL.
+ */
+int run_execute(struct run *r, char **ret_refused, struct err *e) MUST_CHECK;
+/* Whether a stop signal was accepted, and whether a second one cut the drain short. */
+bool run_interrupted(const struct run *r);
+bool run_killed(const struct run *r);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where orch works: the repository (or plain directory), its state directory, its configuration,
+ * and the environment of whoever called. Opened once by a command and then read-only.
+ */
+#ifndef RUN_SITE_H
+#define RUN_SITE_H
+
+#include "base/err.h"
+#include "config/config.h"
+#include "git/git.h"
+#include "os/spawn.h"
+#include "store/store.h"
+
+#include <stdbool.h>
+
+struct site {
+	struct git_repo *repo; /* NULL: not in a git repository */
+	char *root;            /* absolute: the checkout's top level; else the directory itself */
+	char *state_dir;       /* absolute: <common dir>/orch, or <root>/.orch */
+	char *worktree_root;
+	char *repo_config; /* <root>/orch.ini, there or not */
+	char *bin_dir;     /* where our own binary is */
+	struct config *config;
+	char **environment; /* as we were called with */
+	struct spawn_origin origin;
+};
+
+struct site_options {
+	const char *dir;         /* -C, NULL: the current one */
+	const char *config_file; /* --config */
+	const struct spawn_origin *origin;
+	char *const *environment;
+	bool need_state; /* make the state directory (and its link) when it is missing */
+};
+
+/*
+ * Mistakes in the configuration go to d, with status 78 in e. Blocks: runs git once.
+ */
+int site_open(const struct site_options *options, struct site **ret, struct diags *d,
+	struct err *e) MUST_CHECK;
+void site_free(struct site *s);
+DEFINE_FREEP(site_freep, struct site, site_free)
+
+/* A git_ctx for the main thread, without lock or cancellation. */
+struct git_ctx site_git(const struct site *s);
+
+/*
+ * The single writer's lock. 0 and an owned descriptor; -EBUSY with status 69 and a message that
+ * names the holder. Tries for one second.
+ */
+int site_lock(const struct site *s, int *ret_fd, struct err *e) MUST_CHECK;
+
+/*
+ * Opens the database for reading. *ret is NULL when nothing was ever dispatched here. An older
+ * schema is upgraded first (which takes the lock for a moment).
+ */
+int site_read(const struct site *s, struct store **ret, struct err *e) MUST_CHECK;
+
+/* The value of an environment variable in a vector, or NULL. Borrowed. */
+const char *environment_get(char *const *environment, const char *name);
+
+#endif

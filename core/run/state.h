@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of core/run share; nobody else includes this. See run.h. */
+#ifndef RUN_STATE_H
+#define RUN_STATE_H
+
+#include "base/buf.h"
+#include "base/map.h"
+#include "base/str.h"
+#include "base/vec.h"
+#include "lifecycle/lifecycle.h"
+#include "run/run.h"
+
+#include <uv.h>
+
+struct run;
+struct live;
+struct rplan;
+
+/* ---- jobs: work for a thread, with its answer on the loop (job.c) ---- */
+
+struct job {
+	uv_work_t work;
+	struct run *run;
+	struct live *live; /* NULL: not for a task */
+	int cancel_fd;     /* eventfd; readable once cancelled */
+	bool cancelled;
+	/* On a worker thread: touches only the job's own data and what is read-only. */
+	void (*perform)(struct job *job);
+	/* On the loop; the job is freed afterwards by its own free function. */
+	void (*done)(struct job *job);
+	void (*free)(struct job *job);
+	int result;
+	struct err err;
+};
+
+/* Takes ownership of job whatever happens; -ENOMEM, -errno: then done was not called and never
+ * will. */
+int job_start(struct run *r, struct live *live, struct job *job, struct err *e) MUST_CHECK;
+void job_cancel(struct job *job);
+/* For perform: how to call git from this job. */
+struct git_ctx job_git(struct job *job, int64_t timeout_ms);
+
+/* ---- watches: units on the loop (watch.c) ---- */
+
+struct watch {
+	uv_poll_t poll;
+	struct run *run;
+	struct live *live;
+	struct unit *unit;
+	void *ctx;
+	bool ended;
+	bool closing;
+	/* started: the first process runs. journal: it has grown. */
+	void (*started)(struct watch *w);
+	void (*journal)(struct watch *w);
+	/* The unit is over; x is the watch's own, valid during the call. Comes exactly once. */
+	void (*over)(struct watch *w, struct unit_exit *x);
+	int64_t backup_at; /* the engine's own deadline behind the keeper's, mono ms */
+	bool abandoned;
+};
+
+/* Starts a unit and watches it. */
+int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, char *const *envp,
+	const struct watch *callbacks, struct watch **ret, struct err *e) MUST_CHECK;
+/* Watches a unit that was adopted; consumes it. */
+int watch_adopted(struct run *r, struct live *live, struct unit *unit,
+	const struct watch *callbacks, struct watch **ret, struct err *e) MUST_CHECK;
+void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms);
+/* Frees it once the loop lets go of it; no callback comes any more. */
+void watch_close(struct watch *w);
+void watch_check_backups(struct run *r, int64_t now);
+
+/* ---- tasks under way ---- */
+
+struct live {
+	struct run *run;
+	struct rplan *plan;
+	uint32_t index; /* in the engine */
+	int64_t id;
+	char *name;
+	char *harness;
+	char *prompt;
+	char *command;
+	char *branch;
+	char *worktree; /* NULL: isolation = none */
+	char *session;
+	int64_t timeout_ms;
+	uint32_t attempt;
+	struct git_oid start;  /* the commit the attempt began at */
+	struct git_oid commit; /* of the attempt */
+	char unit_id[UNIT_ID_LEN + 1];
+	struct watch *agent;
+	struct watch *command_unit; /* set-up, or an invariant of its gate */
+	struct job *job;
+	struct judge *judge;
+	struct merge *merge;
+	void (*bench_ready)(struct live *l, const char *dir, const struct err *e);
+	int64_t journal_offset;
+	int64_t usage_sum[4];
+	int64_t usage_last[4];
+	double cost_sum, cost_last;
+	char *usage_id;
+	char *last_message;
+	bool cancel; /* the engine wants what is under way (job, command) to end, and to hear
+			CANCELLED */
+	bool hard;
+	bool started;
+};
+
+struct rplan {
+	struct run *run;
+	uint32_t index; /* in the engine */
+	int64_t id;
+	char *name;
+	char *setup;
+	char **copy;
+	enum engine_admit admit;
+	uint32_t cap;
+	bool worktrees;
+	bool mentioned; /* asked for, not only found */
+	char *merge_worktree;
+	/* The merge worktree is one: its users take turns. */
+	struct bench_waiter *bench_head, *bench_tail;
+	bool bench_busy;
+};
+
+struct found; /* reconcile.c: what became of the units of an earlier engine */
+
+struct run {
+	struct run_options options;
+	const struct site *site;
+	const struct config *config;
+	struct store *store;
+	struct lifecycle *lifecycle;
+	struct engine *engine;
+	uv_loop_t loop;
+	bool loop_open;
+	uv_prepare_t prepare;
+	uv_check_t check;
+	uv_timer_t timer;  /* engine_next_time */
+	uv_timer_t flush;  /* a transaction that nothing waits for */
+	uv_timer_t backup; /* deadlines behind the keepers', memory and disk */
+	uv_timer_t giveup; /* half a second after the second signal */
+	uv_poll_t signals;
+	struct VEC(struct rplan *) plans;
+	struct map harnesses;           /* name -> index + 1 */
+	struct VEC(struct live *) live; /* by engine index; NULL: nothing under way */
+	struct VEC(struct engine_event) inbox;
+	struct VEC(char *) inbox_texts; /* owned texts of the inbox's events */
+	struct engine_actions actions;
+	struct engine_actions
+		unsaved; /* saved in the open transaction, not yet told to the listener */
+	struct found *found;
+	size_t found_left;
+	struct run_request request;
+	bool have_request;
+	char *refused;
+	int git_lock;
+	char boot_id[40];
+	char **unit_env; /* what every unit gets */
+	char *plugin_path;
+	int64_t clock_base; /* wall clock minus monotonic, at the start */
+	int64_t last_signal_ms;
+	uint32_t jobs, watches;
+	bool begun;
+	bool interrupted, killed, aborted;
+	bool held;
+	bool closing;
+	int failed; /* negative: run_execute ends with this error */
+	struct err err;
+};
+
+/* run.c */
+int64_t run_now(const struct run *r);
+/* Queues an event for this turn; text is copied. */
+void run_post(struct run *r, struct engine_event ev, const char *text);
+void run_post_task(struct run *r, const struct live *l, enum engine_event_kind kind,
+	enum engine_result result, const char *text);
+/* Opens the turn's transaction if there is none. An error has become a fault when this returns it.
+ */
+int run_tx(struct run *r) MUST_CHECK;
+/* For a store call that failed: the run halts with io_error or internal_error. */
+void run_fault(struct run *r, const struct err *e);
+void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void run_activity(struct run *r, const struct live *l, const char *text);
+
+/* turn.c */
+void run_turn(struct run *r);
+void run_flush(struct run *r);
+
+/* live.c */
+struct live *live_new(struct run *r, uint32_t index, struct err *e) MUST_CHECK;
+void live_free(struct live *l);
+struct live *live_get(struct run *r, uint32_t index);
+void live_drop_if_idle(struct run *r, uint32_t index);
+
+/* agent.c */
+void agent_start(struct live *l);
+void agent_kill(struct live *l, const struct engine_action *a);
+int agent_watch_adopted(struct live *l, struct unit *unit, struct err *e) MUST_CHECK;
+/* The attempt's agent has ended, in this life of the engine or before it. */
+void agent_over(struct live *l, int unit_dirfd, struct unit_exit *x);
+
+/* prompt.c: the whole prompt of an attempt; owned. */
+int prompt_build(struct live *l, char **ret, struct err *e) MUST_CHECK;
+
+/* environ.c */
+int environ_base(const struct site *s, char ***ret, struct err *e) MUST_CHECK;
+int environ_for_harness(struct run *r, const char *harness, char ***ret, struct err *e) MUST_CHECK;
+
+/* work.c: what happens in worktrees */
+void work_prepare(struct live *l, bool carry);
+void work_commit(struct live *l, enum outcome outcome);
+void work_discard(struct live *l);
+int64_t work_git_timeout_ms(void);
+
+/* command.c: one command unit (a set-up command, an invariant), from start to its captured output.
+ */
+struct command_result {
+	bool cancelled;
+	bool failed_to_run; /* ours or the machine's fault; err says why */
+	struct unit_exit exit;
+	char *out, *errout; /* owned; bounded tails */
+	struct err err;
+};
+typedef void (*command_fn)(struct live *l, struct command_result *result);
+void command_run(struct live *l, enum unit_kind kind, const char *name, const char *command,
+	const char *cwd, int64_t timeout_ms, command_fn done);
+void command_cancel(struct live *l);
+
+/* gate.c: invariants in a directory, in order, with baseline and cache. */
+void gate_start(struct live *l);
+enum gate_stage {
+	GATE_STAGE_TASK,  /* in the task's worktree, after the commit */
+	GATE_STAGE_MERGE, /* in the merge worktree, on the merged tree */
+};
+struct gate_verdict {
+	bool cancelled;
+	bool faulted;
+	bool green;
+	char *text; /* which invariants are red; owned */
+};
+typedef void (*gate_fn)(struct live *l, const struct gate_verdict *verdict);
+/* tree: of what is judged, for the cache; NULL: do not use it. */
+void gate_judge(struct live *l, enum gate_stage stage, const char *dir,
+	const struct git_oid *commit, const struct git_oid *tree, gate_fn done);
+
+/* merge.c */
+void merge_start(struct live *l);
+/* bench: the plan's merge worktree, clean at a commit with copy and set-up done; `ready` is called
+ * with NULL when it could not be made (err says why). */
+struct bench_waiter {
+	struct live *live;
+	struct git_oid commit;
+	void (*ready)(struct live *l, const char *dir, const struct err *e);
+	struct bench_waiter *next;
+};
+void bench_take(struct live *l, const struct git_oid *commit,
+	void (*ready)(struct live *l, const char *dir, const struct err *e));
+void bench_release(struct live *l);
+/* Takes it out of the queue, if it is there: ready is called with NULL. */
+void bench_cancel(struct live *l);
+
+/* reconcile.c */
+int reconcile_start(struct run *r, struct err *e) MUST_CHECK;
+/* The mode in which a task of that saved status goes on. */
+enum engine_mode reconcile_mode(struct run *r, const struct task_row *row);
+/* After engine_begin: adopted units are watched, ended ones reported. */
+void reconcile_finish(struct run *r);
+void reconcile_free(struct run *r);
+
+/* load.c */
+int load_plans(struct run *r, struct err *e) MUST_CHECK;
+int load_engine(struct run *r, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/* One turn: events in, one transaction, actions out. The order is the promise; see engine.h. */
+#include "run/state.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A transaction that no action waits for is committed this much later, with whatever joined it. */
+#define FLUSH_MS 50
+
+static void on_timer(uv_timer_t *handle)
+{
+	struct run *r = handle->data;
+	run_post(r, (struct engine_event){.kind = EVENT_TICK, .plan = ENGINE_NONE}, NULL);
+}
+
+static void on_flush(uv_timer_t *handle)
+{
+	run_flush(handle->data);
+}
+
+/* "<code>: <text>", or NULL. */
+static char *reason_text(const struct engine_action *a)
+{
+	const char *code =
+		a->code != OUTCOME_NONE ? outcome_name(a->code) : verdict_name(a->verdict);
+	if (!code[0])
+		return a->text ? str_dup(a->text) : NULL;
+	return a->text && a->text[0] ? str_printf("%s: %s", code, a->text) : str_dup(code);
+}
+
+/* ---- saving ---- */
+
+static int save_task(struct run *r, struct engine_action *a, struct err *e)
+{
+	const struct engine_task *t = &a->task_after;
+	struct live *l = live_get(r, a->task);
+	CLEANUP_STR char *reason = reason_text(a);
+	int code = 0;
+	if (a->to == TASK_ASSIGNED && !l) {
+		l = live_new(r, a->task, e);
+		if (!l)
+			return e->code;
+		l->attempt = t->attempt;
+		code = store_attempt_open(r->store, l->plan->id, l->id, t->attempt,
+			l->harness ? l->harness : "", l->unit_id, r->boot_id, run_now(r), e);
+		if (code < 0)
+			return code;
+	}
+	struct task_save save = {
+		.id = t->id,
+		.plan_id = r->plans.items[t->plan]->id,
+		.from = a->from,
+		.to = a->to,
+		.outcome = a->outcome,
+		.reason = reason,
+		.attempt = t->attempt,
+		.attempt_open = t->attempt_open,
+		.retries_used = t->retries_used,
+		.lost_row = t->lost_row,
+		.conflict_row = t->conflict_row,
+		.unchanged_row = t->unchanged_row,
+		.not_before = t->not_before,
+		.paused = t->paused,
+		.approved = t->approved,
+		.carry = t->carry,
+		.has_commit = t->has_commit,
+	};
+	return store_save_task(r->store, &save, run_now(r), e);
+}
+
+static int save_plan(struct run *r, const struct engine_action *a, struct err *e)
+{
+	int64_t id = r->plans.items[a->plan]->id;
+	if (a->halted)
+		return store_plan_set_halt(
+			r->store, id, a->plan_status, a->halt, a->also, run_now(r), e);
+	return store_plan_set_status(r->store, id, a->plan_status, run_now(r), e);
+}
+
+static bool is_save(const struct engine_action *a)
+{
+	return a->kind == ACT_SAVE_TASK || a->kind == ACT_SAVE_PLAN;
+}
+
+/* Writes the step's saves into the turn's transaction. Returns whether something waits for the
+ * commit. */
+static bool save_all(struct run *r)
+{
+	bool waits = false;
+	vec_foreach(a, &r->actions.list) {
+		if (!is_save(a)) {
+			waits = true;
+			continue;
+		}
+		struct err err = ERR_INIT;
+		int code = run_tx(r);
+		if (code == 0)
+			code = a->kind == ACT_SAVE_TASK ? save_task(r, a, &err)
+							: save_plan(r, a, &err);
+		if (code < 0) {
+			r->failed = code;
+			if (err.code)
+				r->err = err;
+			return false;
+		}
+		waits |= a->kind == ACT_SAVE_PLAN;
+	}
+	return waits;
+}
+
+/* ---- telling ---- */
+
+static int change_plan_name(void *ctx, const struct task_row *row)
+{
+	char **ret = ctx;
+	*ret = str_dup(row->name);
+	return 0;
+}
+
+static void tell_change(struct run *r, const struct engine_action *a)
+{
+	if (!r->options.listener.change)
+		return;
+	CLEANUP_STR char *reason = reason_text(a);
+	CLEANUP_STR char *fetched = NULL;
+	struct live *l = live_get(r, a->task);
+	if (!l)
+		(void)store_task(r->store, a->task_after.id, change_plan_name, &fetched, NULL);
+	struct run_change change = {
+		.plan = r->plans.items[a->plan]->name,
+		.task = l ? l->name : (fetched ? fetched : "?"),
+		.from = task_status_name(a->from),
+		.to = task_status_name(a->to),
+		.attempt = a->task_after.attempt,
+		.outcome = outcome_name(a->outcome),
+		.reason = reason,
+	};
+	r->options.listener.change(r->options.listener.ctx, &change);
+}
+
+/* keep_worktrees: the work is in its commit; the directory goes when nobody will look into it. */
+static void discard_worktree(struct run *r, const struct engine_action *a)
+{
+	struct live *l = live_get(r, a->task);
+	enum config_keep_worktrees keep = r->config->orch.keep_worktrees;
+	bool over = a->to == TASK_PASSED ||
+		    (a->to == TASK_ESCALATED && keep == CONFIG_KEEP_WORKTREES_NONE &&
+			    a->outcome != OUTCOME_UNCOMMITTABLE);
+	if (over && keep != CONFIG_KEEP_WORKTREES_ALL && l && l->worktree && !l->job)
+		work_discard(l);
+}
+
+/* Commits; what was saved is told to the listener only now. */
+static bool commit(struct run *r)
+{
+	uv_timer_stop(&r->flush);
+	if (store_in_transaction(r->store)) {
+		struct err err = ERR_INIT;
+		int code = store_commit(r->store, &err);
+		if (code < 0) {
+			r->failed = code;
+			r->err = err;
+			return false;
+		}
+	}
+	vec_foreach(a, &r->unsaved.list) {
+		if (a->kind != ACT_SAVE_TASK)
+			continue;
+		tell_change(r, a);
+		discard_worktree(r, a);
+		live_drop_if_idle(r, a->task);
+	}
+	engine_actions_reset(&r->unsaved);
+	return true;
+}
+
+void run_flush(struct run *r)
+{
+	(void)commit(r); /* a failure is in r->failed */
+}
+
+/* ---- acting ---- */
+
+static void tell_halt(struct run *r, const struct engine_action *a)
+{
+	struct run_halt halt = {
+		.plan_id = r->plans.items[a->plan]->id,
+		.plan = r->plans.items[a->plan]->name,
+		.reason = a->halt,
+		.also = a->also,
+	};
+	if (r->options.listener.halt)
+		r->options.listener.halt(r->options.listener.ctx, &halt);
+}
+
+static void cancel(struct live *l, bool hard)
+{
+	l->cancel = true;
+	l->hard |= hard;
+	if (l->command_unit)
+		command_cancel(l);
+	if (l->job)
+		job_cancel(l->job);
+	bench_cancel(l);
+}
+
+static void act(struct run *r, struct engine_action *a)
+{
+	struct live *l = NULL;
+	if (a->task != ENGINE_NONE && a->kind != ACT_REFUSE) {
+		struct err err = ERR_INIT;
+		l = live_get(r, a->task);
+		if (!l)
+			l = live_new(r, a->task, &err);
+		if (!l) {
+			run_fault(r, &err);
+			return;
+		}
+	}
+	switch (a->kind) {
+	case ACT_PREPARE:
+		work_prepare(l, a->carry);
+		break;
+	case ACT_START:
+		agent_start(l);
+		break;
+	case ACT_KILL:
+		agent_kill(l, a);
+		break;
+	case ACT_COMMIT:
+		work_commit(l, a->outcome);
+		break;
+	case ACT_GATE:
+		gate_start(l);
+		break;
+	case ACT_MERGE:
+		merge_start(l);
+		break;
+	case ACT_CANCEL:
+		cancel(l, a->hard);
+		break;
+	case ACT_HALT:
+		tell_halt(r, a);
+		break;
+	case ACT_REFUSE:
+		free(r->refused);
+		r->refused = TAKE(a->text);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Moves the saves of this step to those that wait for the commit, leaving the rest. */
+static void set_aside(struct run *r)
+{
+	vec_foreach(a, &r->actions.list) {
+		if (!is_save(a))
+			continue;
+		struct engine_action *kept = VEC_PUSH(&r->unsaved.list);
+		if (!kept)
+			continue; /* only the telling is lost */
+		*kept = *a;
+		a->text = NULL;
+	}
+}
+
+static void step_all(struct run *r)
+{
+	for (size_t i = 0; i < r->inbox.count; i++) {
+		struct engine_event ev = r->inbox.items[i];
+		struct err err = ERR_INIT;
+		ev.now = run_now(r);
+		if (engine_step(r->engine, &ev, &r->actions, &err) == 0)
+			continue;
+		log_error("%s", err.msg);
+		if (ev.kind == EVENT_FAULT || err.code == -ENOMEM) {
+			r->failed = err.code;
+			r->err = err;
+			return;
+		}
+		run_fault(r, &err);
+	}
+	r->inbox.count = 0;
+	vec_foreach(text, &r->inbox_texts)
+		free(*text);
+	r->inbox_texts.count = 0;
+}
+
+static void arm_timer(struct run *r)
+{
+	int64_t next = engine_next_time(r->engine);
+	if (next == TIME_NEVER) {
+		uv_timer_stop(&r->timer);
+		return;
+	}
+	int64_t wait = next - run_now(r);
+	uv_update_time(&r->loop);
+	uv_timer_start(&r->timer, on_timer, wait > 0 ? (uint64_t)wait : 0, 0);
+}
+
+void run_turn(struct run *r)
+{
+	if (!r->begun)
+		return;
+	/* Acting may bring events at once (a start that fails); they are the next round. */
+	while (!r->failed && (r->inbox.count > 0 || r->actions.list.count > 0)) {
+		step_all(r);
+		if (r->failed)
+			break;
+		bool waits = save_all(r);
+		if (r->failed)
+			break;
+		set_aside(r);
+		if (waits && !commit(r))
+			break;
+		struct engine_actions now = r->actions;
+		r->actions = ENGINE_ACTIONS_INIT;
+		vec_foreach(a, &now.list)
+			if (!is_save(a))
+				act(r, a);
+		engine_actions_deinit(&now);
+		arm_timer(r);
+	}
+	if (store_in_transaction(r->store) && !uv_is_active((uv_handle_t *)&r->flush))
+		uv_timer_start(&r->flush, on_flush, FLUSH_MS, 0);
+	if (r->failed)
+		uv_stop(&r->loop);
+}

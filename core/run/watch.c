@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+#include "run/state.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+
+#define BACKUP_MS 30000 /* how long after its keeper's the engine's own deadline comes */
+
+static void watch_freed(uv_handle_t *handle)
+{
+	struct watch *w = handle->data;
+	w->run->watches--;
+	unit_free(w->unit);
+	free(w);
+}
+
+void watch_close(struct watch *w)
+{
+	if (w->closing)
+		return;
+	w->closing = true;
+	uv_poll_stop(&w->poll);
+	uv_close((uv_handle_t *)&w->poll, watch_freed);
+}
+
+/* The keeper vanished: ending what it left takes a while, so a worker does it. */
+struct autopsy {
+	struct job job;
+	struct watch *watch;
+	struct unit_exit exit;
+	bool abandon;
+};
+
+static void autopsy_perform(struct job *job)
+{
+	struct autopsy *a = (struct autopsy *)job;
+	if (a->abandon)
+		job->result = unit_abandon(a->watch->unit, &job->err);
+	if (job->result == 0)
+		job->result = unit_exit_read(a->watch->unit, &a->exit, &job->err);
+}
+
+static void watch_report(struct watch *w, struct unit_exit *x)
+{
+	w->ended = true;
+	w->over(w, x);
+	watch_close(w);
+}
+
+static void autopsy_done(struct job *job)
+{
+	struct autopsy *a = (struct autopsy *)job;
+	if (job->result < 0) {
+		/* Not even that could be written: report it as lost, from memory. */
+		run_fault(job->run, &job->err);
+		a->exit.cause = CAUSE_LOST;
+		free(a->exit.text);
+		a->exit.text = str_dup(job->err.msg);
+	}
+	watch_report(a->watch, &a->exit);
+}
+
+static void autopsy_free(struct job *job)
+{
+	struct autopsy *a = (struct autopsy *)job;
+	unit_exit_deinit(&a->exit);
+	free(a);
+}
+
+static void watch_autopsy(struct watch *w, bool abandon)
+{
+	if (w->abandoned)
+		return;
+	w->abandoned = true;
+	uv_poll_stop(&w->poll);
+	struct err err = ERR_INIT;
+	struct autopsy *a = calloc(1, sizeof(*a));
+	if (!a) {
+		err_nomem(&err);
+		run_fault(w->run, &err);
+		return;
+	}
+	a->watch = w;
+	a->abandon = abandon;
+	a->exit = UNIT_EXIT_INIT;
+	a->job.perform = autopsy_perform;
+	a->job.done = autopsy_done;
+	a->job.free = autopsy_free;
+	if (job_start(w->run, NULL, &a->job, &err) < 0)
+		run_fault(w->run, &err);
+}
+
+static void watch_ended(struct watch *w)
+{
+	struct unit_exit x = UNIT_EXIT_INIT;
+	struct err err = ERR_INIT;
+	if (unit_exit_read(w->unit, &x, &err) < 0) {
+		watch_autopsy(w, false);
+		return;
+	}
+	watch_report(w, &x);
+	unit_exit_deinit(&x);
+}
+
+static void watch_readable(uv_poll_t *poll, int status, int events)
+{
+	struct watch *w = poll->data;
+	(void)status;
+	(void)events;
+	struct unit_event ev;
+	struct err err = ERR_INIT;
+	int got;
+	while (!w->closing && !w->ended && !w->abandoned &&
+		(got = unit_read(w->unit, &ev, &err)) != 0) {
+		if (got < 0 || ev.type == UNIT_EVENT_GONE) {
+			watch_autopsy(w, false);
+			return;
+		}
+		if (ev.type == UNIT_EVENT_STARTED && w->started)
+			w->started(w);
+		else if (ev.type == UNIT_EVENT_JOURNAL && w->journal)
+			w->journal(w);
+		else if (ev.type == UNIT_EVENT_ENDED)
+			watch_ended(w);
+		else if (ev.type == UNIT_EVENT_ERROR)
+			run_warn(w->run, "unit %s: %s", unit_id(w->unit), ev.text);
+	}
+}
+
+static int watch_add(struct run *r, struct live *live, struct unit *unit,
+	const struct watch *callbacks, struct watch **ret, struct err *e)
+{
+	struct watch *w = malloc(sizeof(*w));
+	if (!w) {
+		unit_free(unit);
+		return err_nomem(e);
+	}
+	*w = *callbacks;
+	w->run = r;
+	w->live = live;
+	w->unit = unit;
+	w->backup_at = DEADLINE_NONE;
+	int code = uv_poll_init(&r->loop, &w->poll, unit_fd(unit));
+	if (code < 0) {
+		unit_free(unit);
+		free(w);
+		return err_set(e, code, "cannot watch a unit: %s", uv_strerror(code));
+	}
+	w->poll.data = w;
+	uv_poll_start(&w->poll, UV_READABLE, watch_readable);
+	r->watches++;
+	*ret = w;
+	return 0;
+}
+
+int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, char *const *envp,
+	const struct watch *callbacks, struct watch **ret, struct err *e)
+{
+	struct unit *unit = NULL;
+	int code = unit_start(r->lifecycle, spec, envp, &unit, e);
+	if (code < 0)
+		return code;
+	code = watch_add(r, live, unit, callbacks, ret, e);
+	if (code == 0 && spec->timeout_ms > 0 && spec->timeout_ms != DURATION_OFF)
+		(*ret)->backup_at =
+			deadline_after(spec->timeout_ms + spec->kill_grace_ms + BACKUP_MS);
+	return code;
+}
+
+int watch_adopted(struct run *r, struct live *live, struct unit *unit,
+	const struct watch *callbacks, struct watch **ret, struct err *e)
+{
+	return watch_add(r, live, unit, callbacks, ret, e);
+}
+
+void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms)
+{
+	struct err err = ERR_INIT;
+	/* A keeper that is gone has closed its socket: the poll will say so. */
+	if (unit_kill(w->unit, hard ? UNIT_KILL_KILL : UNIT_KILL_TERM, reason, kill_after_ms,
+		    &err) < 0)
+		run_warn(w->run, "unit %s: %s", unit_id(w->unit), err.msg);
+	int64_t latest = deadline_after((hard ? 0 : kill_after_ms) + BACKUP_MS);
+	if (latest < w->backup_at)
+		w->backup_at = latest;
+}
+
+static void watch_check_backup(uv_handle_t *handle, void *arg)
+{
+	int64_t now = *(const int64_t *)arg;
+	if (handle->type != UV_POLL || uv_is_closing(handle))
+		return;
+	struct watch *w = handle->data; /* NULL: the signals' */
+	if (!w || w->ended || w->abandoned || w->backup_at > now)
+		return;
+	run_warn(w->run, "unit %s: its keeper does not keep its deadline; ending both",
+		unit_id(w->unit));
+	watch_autopsy(w, true);
+}
+
+void watch_check_backups(struct run *r, int64_t now)
+{
+	uv_walk(&r->loop, watch_check_backup, &now);
+}

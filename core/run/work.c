@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* What happens in a task's worktree before and after its agent. */
+#include "run/state.h"
+
+#include "git/attempt.h"
+#include "git/integrate.h"
+#include "git/worktree.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define GIT_TIMEOUT_MS   600000
+#define SETUP_TIMEOUT_MS 1800000
+
+int64_t work_git_timeout_ms(void)
+{
+	return GIT_TIMEOUT_MS;
+}
+
+static bool is_disk_error(int code)
+{
+	return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EROFS;
+}
+
+/* ---- prepare ---- */
+
+struct prepare {
+	struct job job;
+	char *plan;
+	char *path;
+	char *const *copy; /* the plan's */
+	struct git_oid attempt;
+	struct git_oid start;
+	bool carry;
+};
+
+static void prepare_perform(struct job *job)
+{
+	struct prepare *p = (struct prepare *)job;
+	struct git_ctx ctx = job_git(job, GIT_TIMEOUT_MS);
+	CLEANUP_STR char *ref = git_ref_integration(p->plan);
+	CLEANUP_STRV char **conflicts = NULL;
+	job->result = ref ? git_resolve(&ctx, ref, &p->start, &job->err) : err_nomem(&job->err);
+	if (job->result < 0)
+		return;
+	if (p->carry && p->attempt.hex[0])
+		job->result = git_worktree_continue(
+			&ctx, p->path, &p->start, &p->attempt, p->copy, &conflicts, &job->err);
+	else
+		job->result = git_worktree_prepare(&ctx, p->path, &p->start, p->copy, &job->err);
+}
+
+static void setup_done(struct live *l, struct command_result *result)
+{
+	if (result->cancelled) {
+		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
+		return;
+	}
+	if (!result->failed_to_run && result->exit.cause == CAUSE_EXITED &&
+		result->exit.exit_code == 0) {
+		run_post_task(l->run, l, EVENT_PREPARED, RESULT_DONE, NULL);
+		return;
+	}
+	size_t len = result->errout ? strlen(result->errout) : 0;
+	CLEANUP_STR char *text =
+		result->failed_to_run
+			? str_printf("the set-up command could not be run: %s", result->err.msg)
+			: str_printf("the set-up command failed (%s): %s",
+				  result->exit.text ? result->exit.text : "no reason",
+				  len > 500 ? result->errout + len - 500
+					    : (len ? result->errout : ""));
+	run_post(l->run,
+		(struct engine_event){.kind = EVENT_PREPARED,
+			.task = l->index,
+			.plan = ENGINE_NONE,
+			.result = RESULT_FAILED,
+			.outcome = OUTCOME_SPAWN_FAILED},
+		text);
+}
+
+static void prepare_failed(struct live *l, const struct err *err)
+{
+	if (is_disk_error(err->code))
+		run_fault(l->run, err);
+	if (l->cancel || is_disk_error(err->code)) {
+		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
+		return;
+	}
+	run_post(l->run,
+		(struct engine_event){.kind = EVENT_PREPARED,
+			.task = l->index,
+			.plan = ENGINE_NONE,
+			.result = RESULT_FAILED,
+			.outcome = OUTCOME_SPAWN_FAILED},
+		err->msg);
+}
+
+static void prepare_done(struct job *job)
+{
+	struct prepare *p = (struct prepare *)job;
+	struct live *l = job->live;
+	struct run *r = l->run;
+	struct err err = job->err;
+	int code = job->result;
+	if (code == 0) {
+		l->start = p->start;
+		code = run_tx(r);
+	}
+	CLEANUP_STR char *branch = git_ref_task(l->plan->name, l->name);
+	const char *short_branch = branch && str_starts(branch, "refs/heads/")
+					   ? branch + strlen("refs/heads/")
+					   : branch;
+	if (code == 0)
+		code = store_attempt_set_start(r->store, l->id, l->attempt, p->start.hex, &err);
+	if (code == 0)
+		code = store_task_set_place(r->store, l->id, short_branch, l->worktree, &err);
+	if (code < 0) {
+		prepare_failed(l, &err);
+		return;
+	}
+	if (!l->plan->setup || l->cancel) {
+		run_post_task(
+			r, l, EVENT_PREPARED, l->cancel ? RESULT_CANCELLED : RESULT_DONE, NULL);
+		return;
+	}
+	command_run(
+		l, UNIT_SETUP, "setup", l->plan->setup, l->worktree, SETUP_TIMEOUT_MS, setup_done);
+}
+
+static void prepare_free(struct job *job)
+{
+	struct prepare *p = (struct prepare *)job;
+	free(p->plan);
+	free(p->path);
+	free(p);
+}
+
+void work_prepare(struct live *l, bool carry)
+{
+	struct err err = ERR_INIT;
+	l->cancel = l->hard = l->started = false;
+	struct prepare *p = calloc(1, sizeof(*p));
+	if (p) {
+		p->job.perform = prepare_perform;
+		p->job.done = prepare_done;
+		p->job.free = prepare_free;
+		p->plan = str_dup(l->plan->name);
+		p->path = str_dup(l->worktree);
+		p->copy = l->plan->copy;
+		p->attempt = l->commit;
+		p->carry = carry;
+	}
+	int code = p && p->plan && p->path ? job_start(l->run, l, &p->job, &err) : err_nomem(&err);
+	if (code < 0)
+		prepare_failed(l, &err);
+}
+
+/* ---- commit ---- */
+
+struct commit {
+	struct job job;
+	struct git_attempt attempt;
+	struct git_attempt_result made;
+	char *plan, *task, *path, *outcome;
+};
+
+static void commit_perform(struct job *job)
+{
+	struct commit *c = (struct commit *)job;
+	struct git_ctx ctx = job_git(job, GIT_TIMEOUT_MS);
+	job->result = git_attempt_commit(&ctx, &c->attempt, &c->made, &job->err);
+}
+
+static void commit_done(struct job *job)
+{
+	struct commit *c = (struct commit *)job;
+	struct live *l = job->live;
+	struct run *r = l->run;
+	struct err err = job->err;
+	if (job->result == GIT_UNCOMMITTABLE) {
+		run_post_task(r, l, EVENT_COMMITTED, RESULT_FAILED, c->made.why);
+		return;
+	}
+	int code = job->result;
+	if (code == 0)
+		code = run_tx(r);
+	if (code == 0)
+		code = store_attempt_set_commit(
+			r->store, l->id, l->attempt, c->made.commit.hex, &err);
+	if (code == 0)
+		code = store_task_set_commit(r->store, l->id, c->made.commit.hex, &err);
+	if (code < 0) {
+		/* Nothing may be said of the attempt before its tree is safe: the next start does
+		 * it. */
+		run_fault(r, &err);
+		run_post_task(r, l, EVENT_COMMITTED, RESULT_CANCELLED, NULL);
+		return;
+	}
+	l->commit = c->made.commit;
+	run_post_task(r, l, EVENT_COMMITTED, c->made.changed ? RESULT_DONE : RESULT_UNCHANGED,
+		c->made.changed ? NULL : "the agent changed nothing");
+}
+
+static void commit_free(struct job *job)
+{
+	struct commit *c = (struct commit *)job;
+	git_attempt_result_deinit(&c->made);
+	free(c->plan);
+	free(c->task);
+	free(c->path);
+	free(c->outcome);
+	free(c);
+}
+
+void work_commit(struct live *l, enum outcome outcome)
+{
+	struct err err = ERR_INIT;
+	struct commit *c = calloc(1, sizeof(*c));
+	if (c) {
+		c->job.perform = commit_perform;
+		c->job.done = commit_done;
+		c->job.free = commit_free;
+		c->plan = str_dup(l->plan->name);
+		c->task = str_dup(l->name);
+		c->path = str_dup(l->worktree);
+		c->outcome = str_dup(outcome_name(outcome));
+		c->attempt = (struct git_attempt){
+			.worktree = c->path,
+			.start = l->start,
+			.plan = c->plan,
+			.task = c->task,
+			.attempt = l->attempt,
+			.outcome = c->outcome,
+			.max_file_bytes = l->run->config->orch.max_file_bytes,
+		};
+	}
+	int code = c && c->plan && c->task && c->path && c->outcome
+			   ? job_start(l->run, l, &c->job, &err)
+			   : err_nomem(&err);
+	if (code < 0) {
+		run_fault(l->run, &err);
+		run_post_task(l->run, l, EVENT_COMMITTED, RESULT_CANCELLED, NULL);
+	}
+}
+
+/* ---- afterwards ---- */
+
+struct discard {
+	struct job job;
+	char *path;
+};
+
+static void discard_perform(struct job *job)
+{
+	struct discard *d = (struct discard *)job;
+	struct git_ctx ctx = job_git(job, GIT_TIMEOUT_MS);
+	job->result = git_worktree_remove(&ctx, d->path, &job->err);
+}
+
+static void discard_done(struct job *job)
+{
+	struct live *l = job->live;
+	struct err err = ERR_INIT;
+	if (job->result < 0)
+		run_warn(job->run, "a worktree stays: %s", job->err.msg);
+	else if (run_tx(job->run) == 0 &&
+		 store_task_set_place(job->run->store, l->id, NULL, NULL, &err) < 0)
+		run_fault(job->run, &err);
+	live_drop_if_idle(job->run, l->index);
+}
+
+static void discard_free(struct job *job)
+{
+	struct discard *d = (struct discard *)job;
+	free(d->path);
+	free(d);
+}
+
+void work_discard(struct live *l)
+{
+	struct err err = ERR_INIT;
+	struct discard *d = calloc(1, sizeof(*d));
+	if (d) {
+		d->job.perform = discard_perform;
+		d->job.done = discard_done;
+		d->job.free = discard_free;
+		d->path = str_dup(l->worktree);
+	}
+	int code = d && d->path ? job_start(l->run, l, &d->job, &err) : err_nomem(&err);
+	if (code < 0)
+		run_warn(l->run, "a worktree stays: %s", err.msg);
+}
