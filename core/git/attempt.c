@@ -112,7 +112,7 @@ static int open_index(struct job *j, struct err *e)
 	int r = dir_make(AT_FDCWD, dir, 0700, e);
 	if (r < 0)
 		return r;
-	j->index = str_printf("%s/index.%s", dir, name + 1);
+	j->index = str_printf("%s/" GIT_INDEX_PREFIX "%s", dir, name + 1);
 	if (!j->index)
 		return err_nomem(e);
 	r = remove_private_index(j->index, e);

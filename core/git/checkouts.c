@@ -77,9 +77,13 @@ int checkouts_list(const struct git_ctx *ctx, struct checkouts *ret, struct err 
 	CLEANUP(checkouts_deinit) struct checkouts found = CHECKOUTS_INIT;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {"worktree", "list", "--porcelain", "-z", NULL};
-	int r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	CLEANUP(closep) int lock = -1;
+	int r = git_worktrees_lock(ctx, &lock, e);
+	if (r == 0)
+		r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
 	if (r < 0)
 		return r;
+	close(TAKE_FD(lock));
 	const char *p = buf_cstr(&o.out), *start = p, *end = p + o.out.len;
 	while (p < end) {
 		r = parse_one(ctx, &p, end, p == start, &found, e);

@@ -45,7 +45,7 @@ int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct
 /*
  * With git.lock held: removes *.lock under refs/heads/orch and refs/orch, and in git's directories
  * for worktrees below worktree_root except those in live (strv of paths whose agents still run; may
- * be NULL). No other lock is ever touched.
+ * be NULL), and our own temporary files in the state directory. No other lock is ever touched.
  */
 int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live,
 	struct err *e) MUST_CHECK;

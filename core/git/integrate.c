@@ -2,6 +2,7 @@
 #include "git/integrate.h"
 
 #include "base/log.h"
+#include "git/worktree.h"
 #include "os/file.h"
 
 #include <errno.h>
@@ -66,7 +67,7 @@ static int make_attributes(
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	CLEANUP_STR char *object = str_printf("%s:.gitattributes", commit->hex);
 	CLEANUP_STR char *state = path_join(ctx->repo->common_dir, "orch");
-	CLEANUP_STR char *dir = state ? path_join(state, "merge.XXXXXX") : NULL;
+	CLEANUP_STR char *dir = state ? path_join(state, GIT_MERGE_PREFIX "XXXXXX") : NULL;
 	if (!object || !dir)
 		return err_nomem(e);
 	const char *const argv[] = {"cat-file", "blob", object, NULL};

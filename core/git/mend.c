@@ -98,10 +98,27 @@ static bool is_live(char *const *live, const char *path)
 	return false;
 }
 
+static int remove_leftovers(const struct git_repo *repo, struct err *e)
+{
+	static const char *const prefixes[] = {
+		GIT_INDEX_PREFIX, GIT_MERGE_PREFIX, GIT_TRASH_PREFIX};
+	CLEANUP_STR char *state = git_state_dir(repo);
+	DIR *d = state ? opendir(state) : NULL;
+	int r = state ? 0 : err_nomem(e);
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL)
+		for (size_t i = 0; r == 0 && i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+			if (str_starts(entry->d_name, prefixes[i]))
+				r = dir_remove_tree(dirfd(d), entry->d_name, e);
+	if (d)
+		closedir(d);
+	return r;
+}
+
 int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live, struct err *e)
 {
 	static const char *const dirs[] = {"refs/heads/orch", "refs/orch", "logs/refs/heads/orch"};
-	int r = 0;
+	int r = remove_leftovers(ctx->repo, e);
 	for (size_t i = 0; r == 0 && i < sizeof(dirs) / sizeof(dirs[0]); i++) {
 		CLEANUP_STR char *dir = path_join(ctx->repo->common_dir, dirs[i]);
 		r = dir ? remove_locks(dir, 0, e) : err_nomem(e);

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #include "git/worktree.h"
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "git/copy.h"
 #include "git/integrate.h"
 #include "git/scan.h"
 #include "git/submodule.h"
 #include "os/file.h"
+#include "os/lock.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define LOCK_TIMEOUT_MS 60000
 
 char *git_worktree_path(const char *root, const char *plan, const char *task)
 {
@@ -116,6 +120,39 @@ static int checkout(const struct git_ctx *ctx, const char *path, const char *adm
 	return run_in(ctx, path, admin, argv, e);
 }
 
+/* In one step out of git's sight: a record half gone makes other git commands fail. */
+static int remove_admin(const struct git_repo *repo, const char *admin, struct err *e)
+{
+	CLEANUP_STR char *state = path_join(repo->common_dir, "orch");
+	CLEANUP_STR char *trash =
+		state ? str_printf("%s/" GIT_TRASH_PREFIX "%s", state, strrchr(admin, '/') + 1)
+		      : NULL;
+	if (!trash)
+		return err_nomem(e);
+	int r = dir_make(AT_FDCWD, state, 0700, e);
+	if (r == 0)
+		r = dir_remove_tree(AT_FDCWD, trash, e);
+	if (r == 0 && rename(admin, trash) < 0)
+		r = err_errno(e, -errno, "cannot remove '%s'", admin);
+	return r < 0 ? r : dir_remove_tree(AT_FDCWD, trash, e);
+}
+
+int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e)
+{
+	CLEANUP_STR char *state = path_join(ctx->repo->common_dir, "orch");
+	CLEANUP_STR char *path = state ? path_join(state, "git-worktrees") : NULL;
+	if (!path)
+		return err_nomem(e);
+	int r = dir_make(AT_FDCWD, state, 0700, e);
+	if (r < 0)
+		return r;
+	int64_t deadline = deadline_after(LOCK_TIMEOUT_MS);
+	if (ctx->deadline_ms < deadline)
+		deadline = ctx->deadline_ms;
+	r = lock_take(AT_FDCWD, path, deadline, ret_fd, e);
+	return r == LOCK_HELD ? err_set(e, -ETIMEDOUT, "'%s' stayed locked", path) : r;
+}
+
 static int remove_all(const struct git_repo *repo, const char *path, struct err *e)
 {
 	struct err unknown = ERR_INIT;
@@ -128,20 +165,24 @@ static int remove_all(const struct git_repo *repo, const char *path, struct err 
 	}
 	int r = dir_remove_tree(AT_FDCWD, path, e);
 	if (r == 0 && admin)
-		r = dir_remove_tree(AT_FDCWD, admin, e);
+		r = remove_admin(repo, admin, e);
 	return r;
 }
 
 static int add(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char **ret_admin, struct err *e)
 {
+	CLEANUP(closep) int lock = -1;
 	int r = remove_all(ctx->repo, path, e);
+	if (r == 0)
+		r = git_worktrees_lock(ctx, &lock, e);
 	if (r < 0)
 		return r;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {
 		"worktree", "add", "-q", "--detach", "--no-checkout", path, commit->hex, NULL};
 	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	close(TAKE_FD(lock));
 	if (r == 0)
 		r = find_admin(ctx->repo, path, ret_admin, e);
 	return r < 0 ? r : checkout(ctx, path, *ret_admin, commit, e);

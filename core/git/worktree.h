@@ -54,6 +54,17 @@ int git_worktree_list(
 int git_worktree_admin_dir(
 	const struct git_ctx *ctx, const char *path, char **ret, struct err *e) MUST_CHECK;
 
+/* Leftovers of a crash in the state directory have names that begin with one of these. */
+#define GIT_INDEX_PREFIX "git-index."
+#define GIT_MERGE_PREFIX "git-merge."
+#define GIT_TRASH_PREFIX "git-trash."
+
+/*
+ * git fails when it meets the record of a worktree that another git is just making: whoever makes
+ * one, or lists them, holds this lock meanwhile. *ret_fd is owned; closing it unlocks.
+ */
+int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e) MUST_CHECK;
+
 /* Whether path is dir or lies below it; both absolute and resolved. */
 bool git_path_contains(const char *dir, const char *path);
 

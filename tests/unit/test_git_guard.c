@@ -151,12 +151,15 @@ static void test_mend(void **state)
 			      "worktrees/plan+one/index.lock worktrees/plan+two/index.lock\n"
 			      "touch index.lock HEAD.lock refs/heads/main.lock packed-refs.lock "
 			      "worktrees/users/index.lock");
+	sh(f->repo->common_dir,
+		"mkdir -p orch/units orch/git-trash.x/y; touch orch/git-index.plan+one orch/keep");
 	char *live[] = {two, NULL};
 	assert_done(f, git_mend(&f->ctx, f->root, live, &f->e));
 	assert_output(f->repo->common_dir,
 		"./HEAD.lock\n./index.lock\n./packed-refs.lock\n./refs/heads/main.lock\n./"
 		"worktrees/plan+two/index.lock\n./worktrees/users/index.lock",
 		"find . -name '*.lock' | sort");
+	assert_output(f->repo->common_dir, "git-worktrees keep units", "ls orch | xargs");
 	assert_done(f, git_mend(&f->ctx, f->root, NULL, &f->e));
 	sh(f->repo->common_dir,
 		"test ! -e worktrees/plan+two/index.lock; test -e worktrees/users/index.lock");

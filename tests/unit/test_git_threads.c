@@ -93,7 +93,7 @@ static void test_eight_workers(void **state)
 	assert_output(f->repo->common_dir, expected,
 		"git ls-tree --name-only orch/plan/integration | grep -c '^t[0-9]-'");
 	assert_output(f->repo->common_dir, expected, "git for-each-ref refs/orch | wc -l");
-	assert_output(f->repo->common_dir, "",
+	assert_output(f->repo->common_dir, "git-worktrees",
 		"git fsck --no-dangling --no-progress 2>&1; find . -name '*.lock'; ls orch");
 }
 
