@@ -12,12 +12,28 @@ void ini_escape_byte(struct buf *out, char c)
 	buf_add(out, (char[]){'%', hex[u >> 4], hex[u & 15]}, 3);
 }
 
+/* Looked up for every byte of a plan. */
+static const bool is_special[256] = {
+	[0x7f] = true,
+	['%'] = true,
+	[';'] = true,
+	['#'] = true,
+	[':'] = true,
+	['='] = true,
+	['['] = true,
+	[']'] = true,
+	['@'] = true,
+	['+'] = true,
+	['"'] = true,
+	['\''] = true,
+};
+
 void ini_escape(struct buf *out, const char *s, size_t len)
 {
 	size_t plain = 0;
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)s[i];
-		if (c > ' ' && c != 0x7f && !strchr("%;#:=[]@+\"'", c))
+		if (c > ' ' && !is_special[c])
 			continue;
 		buf_add(out, s + plain, i - plain);
 		ini_escape_byte(out, s[i]);

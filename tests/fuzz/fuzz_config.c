@@ -12,7 +12,7 @@
 static int memory_file(const void *data, size_t size, char **ret_path)
 {
 	int fd = memfd_create("fuzz", MFD_CLOEXEC);
-	assert(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+	assert(write(fd, data, size) == (ssize_t)size);
 	*ret_path = str_printf("/proc/self/fd/%d", fd);
 	assert(*ret_path);
 	return fd;
@@ -23,6 +23,7 @@ static struct config *load(const void *data, size_t size, size_t *ret_errors)
 	CLEANUP(diags_deinit) struct diags d = DIAGS_INIT;
 	CLEANUP_STR char *path = NULL;
 	CLEANUP(closep) int fd = memory_file(data, size, &path);
+	assert(fd >= 0);
 	struct config_sources sources = {.explicit_file = path};
 	struct config *c = NULL;
 	struct err e = ERR_INIT;
