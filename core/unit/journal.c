@@ -268,14 +268,17 @@ int journal_read(int dirfd, int64_t *offset, size_t max_bytes, journal_fn fn, vo
 	return result;
 }
 
-static int stop_at_started(void *user, const struct journal_line *line)
+enum first_line { FIRST_IS_STARTED = 1, FIRST_IS_OTHER = 2 };
+
+static int look_at_first(void *user, const struct journal_line *line)
 {
 	(void)user;
-	return str_eq(line->kind, JOURNAL_KIND_STARTED) ? 1 : 0;
+	return str_eq(line->kind, JOURNAL_KIND_STARTED) ? FIRST_IS_STARTED : FIRST_IS_OTHER;
 }
 
 int journal_has_started(int dirfd, struct err *e)
 {
 	int64_t offset = 0;
-	return journal_read(dirfd, &offset, JOURNAL_LINE_MAX_BYTES, stop_at_started, NULL, NULL, e);
+	int r = journal_read(dirfd, &offset, JOURNAL_LINE_MAX_BYTES, look_at_first, NULL, NULL, e);
+	return r == FIRST_IS_OTHER ? 0 : r;
 }

@@ -64,7 +64,7 @@ typedef int (*journal_fn)(void *user, const struct journal_line *line);
 int journal_read(int dirfd, int64_t *offset, size_t max_bytes, journal_fn fn, void *user,
 	int64_t *ret_bad, struct err *e) MUST_CHECK;
 
-/* 1: the journal holds `started`, so a process of the unit may have run; 0: none; -errno. */
+/* 1: the journal begins with `started`, so a process of the unit may have run; 0: none; -errno. */
 int journal_has_started(int dirfd, struct err *e) MUST_CHECK;
 
 #endif

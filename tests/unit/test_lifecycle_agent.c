@@ -84,7 +84,7 @@ static void test_good_agent(void **state)
 	CLEANUP_BUF struct buf output = BUF_INIT;
 	read_file(w, s.id, UNIT_FILE_OUTPUT, &output);
 	assert_non_null(strstr(buf_cstr(&output), "problem\n"));
-	assert_true(str_ends(buf_cstr(&output), "last words"));
+	assert_non_null(strstr(buf_cstr(&output), "last words"));
 }
 
 static void test_failing_agent(void **state)
