@@ -24,6 +24,13 @@ char *git_worktree_path(const char *root, const char *plan, const char *task)
 	return str_printf("%s/%s+%s", root, plan, task);
 }
 
+static bool name_is_ours(const char *name)
+{
+	const char *plus = strchr(name, '+');
+	CLEANUP_STR char *plan = plus ? strndup(name, (size_t)(plus - name)) : NULL;
+	return plan && name_is_valid(plan, NULL);
+}
+
 /* path with everything but its last component resolved, as git records it. */
 static int canonical(const char *path, char **ret, struct err *e)
 {
@@ -33,13 +40,12 @@ static int canonical(const char *path, char **ret, struct err *e)
 	for (size_t len = strlen(dir); len > 1 && dir[len - 1] == '/'; len--)
 		dir[len - 1] = '\0';
 	char *slash = strrchr(dir, '/');
-	if (path[0] != '/' || !slash || !slash[1])
-		return err_set(e, -EINVAL, "'%s' is no absolute path for a worktree", path);
+	if (path[0] != '/' || !slash || !name_is_ours(slash + 1))
+		return err_set(e, -EINVAL, "'%s' is no worktree of orch's", path);
 	*slash = '\0';
-	int r = dir_make(AT_FDCWD, dir[0] ? dir : "/", 0700, e);
-	if (r < 0)
-		return r;
 	CLEANUP_STR char *parent = realpath(dir[0] ? dir : "/", NULL);
+	if (!parent && errno == ENOENT)
+		parent = strdup(dir);
 	if (!parent)
 		return err_errno(e, -errno, "cannot resolve '%s'", dir);
 	*ret = path_join(parent, slash + 1);
@@ -100,9 +106,8 @@ static int find_admin(
 
 int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
 {
-	CLEANUP_STR char *real = NULL;
-	int r = canonical(path, &real, e);
-	return r < 0 ? r : find_admin(ctx->repo, real, ret, e);
+	CLEANUP_STR char *real = realpath(path, NULL);
+	return find_admin(ctx->repo, real ? real : path, ret, e);
 }
 
 static int run_in(const struct git_ctx *ctx, const char *path, const char *admin,
@@ -316,12 +321,26 @@ static int prepare(const struct git_ctx *ctx, const char *path, const struct git
 	return r;
 }
 
+static int make_root(const char *path, struct err *e)
+{
+	CLEANUP_STR char *root = strdup(path);
+	char *slash = root ? strrchr(root, '/') : NULL;
+	if (!root)
+		return err_nomem(e);
+	if (!slash || slash == root)
+		return 0;
+	*slash = '\0';
+	return dir_make(AT_FDCWD, root, 0700, e);
+}
+
 int git_worktree_prepare(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char *const *copy, struct err *e)
 {
 	CLEANUP_STR char *real = NULL;
 	CLEANUP_STR char *admin = NULL;
-	int r = canonical(path, &real, e);
+	int r = make_root(path, e);
+	if (r == 0)
+		r = canonical(path, &real, e);
 	if (r == 0)
 		r = prepare(ctx, real, commit, copy, &admin, e);
 	return r < 0 ? err_prefix(e, "cannot prepare the worktree '%s'", path) : 0;
@@ -337,7 +356,9 @@ int git_worktree_continue(const struct git_ctx *ctx, const char *path, const str
 	int r = git_merge_trees(ctx, tip, attempt, &tree, &conflicts, NULL, e);
 	if (r < 0)
 		return r;
-	r = canonical(path, &real, e);
+	r = make_root(path, e);
+	if (r == 0)
+		r = canonical(path, &real, e);
 	if (r == 0)
 		r = prepare(ctx, real, tip, NULL, &admin, e);
 	if (r < 0)
@@ -363,6 +384,27 @@ static bool head_is_at(const char *admin, const struct git_oid *commit)
 	return text.len == strlen(commit->hex) + 1 && str_starts(text.data, commit->hex);
 }
 
+/* An index without locks and without flags that hide changes. */
+static int mend_index(const struct git_ctx *ctx, const char *path, const char *admin,
+	const struct git_oid *commit, struct err *e)
+{
+	CLEANUP_STR char *index = path_join(admin, "index");
+	CLEANUP_STR char *index_lock = path_join(admin, "index.lock");
+	CLEANUP_STR char *head_lock = path_join(admin, "HEAD.lock");
+	if (!index || !index_lock || !head_lock)
+		return err_nomem(e);
+	(void)unlink(index_lock); /* its holder is gone: the unit has ended */
+	(void)unlink(head_lock);
+	CLEANUP(scan_deinit) struct scan scan = SCAN_INIT;
+	int r = scan_work_tree(ctx, path, admin, NULL, &scan, e);
+	if (r != -EBADMSG)
+		return r;
+	if (unlink(index) < 0)
+		return err_errno(e, -errno, "cannot remove '%s'", index);
+	const char *const argv[] = {"read-tree", commit->hex, NULL};
+	return run_in(ctx, path, admin, argv, e);
+}
+
 int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	const struct git_oid *commit, char ***ret_changed, struct err *e)
 {
@@ -372,6 +414,8 @@ int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	int r = git_worktree_admin_dir(ctx, path, &admin, e);
 	if (r == 0)
 		r = mend_git_file(path, admin, e);
+	if (r == 0)
+		r = mend_index(ctx, path, admin, commit, e);
 	if (r < 0)
 		return r;
 	const char *const diff[] = {"diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv",
@@ -380,17 +424,10 @@ int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	r = git_run_ok(ctx, &cmd, &o, e);
 	if (r == 0 && o.out.len > 0)
 		r = git_split_z(&o.out, &changed, e);
+	if (r == 0 && (changed || !head_is_at(admin, commit)))
+		r = checkout(ctx, path, admin, commit, e);
 	if (r < 0)
 		return r;
-	if (changed || !head_is_at(admin, commit)) {
-		CLEANUP_STR char *lock = path_join(admin, "index.lock");
-		if (!lock)
-			return err_nomem(e);
-		(void)unlink(lock); /* its holder is gone: the unit has ended */
-		r = checkout(ctx, path, admin, commit, e);
-		if (r < 0)
-			return r;
-	}
 	*ret_changed = TAKE(changed);
 	return 0;
 }
@@ -416,8 +453,8 @@ static int list_dir(const char *root, char ***paths, struct err *e)
 		struct stat st;
 		if (!path)
 			r = err_nomem(e);
-		else if (entry->d_name[0] != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
-			 strv_add(paths, path) < 0)
+		else if (name_is_ours(entry->d_name) && lstat(path, &st) == 0 &&
+			 S_ISDIR(st.st_mode) && strv_add(paths, path) < 0)
 			r = err_nomem(e);
 	}
 	if (d)
@@ -441,7 +478,8 @@ static int list_records(const struct git_repo *repo, const char *root, char ***p
 			text.len < strlen("/.git\n"))
 			continue;
 		buf_truncate(&text, text.len - strlen("/.git\n"));
-		if (git_path_contains(root, text.data) && !str_eq(root, text.data) &&
+		const char *name = strrchr(text.data, '/');
+		if (name && git_path_contains(root, text.data) && name_is_ours(name + 1) &&
 			!strv_contains(*paths, text.data) && strv_add(paths, text.data) < 0)
 			r = err_nomem(e);
 	}

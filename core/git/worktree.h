@@ -13,7 +13,11 @@
 
 #include "git/git.h"
 
-/* <root>/<plan>+<task>; task "" gives the plan's merge worktree, <root>/<plan>+. Owned. */
+/*
+ * <root>/<plan>+<task>; task "" gives the plan's merge worktree, one that begins with '+' a further
+ * one of the plan's own ("+baseline"). Owned. Paths whose last component has no such form are
+ * refused by all functions here: they are not ours.
+ */
 char *git_worktree_path(const char *root, const char *plan, const char *task) MUST_CHECK;
 
 /*
@@ -46,7 +50,7 @@ int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 /* Removes the worktree and git's record of it; 0 when there is none. The caller has committed. */
 int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err *e) MUST_CHECK;
 
-/* Paths of all worktrees directly below root that git knows or that stand there; owned strv. */
+/* Paths of all of orch's worktrees below root that git knows or that stand there; owned strv. */
 int git_worktree_list(
 	const struct git_ctx *ctx, const char *root, char ***ret_paths, struct err *e) MUST_CHECK;
 

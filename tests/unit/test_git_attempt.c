@@ -456,15 +456,48 @@ static void test_copy_does_not_follow_links(void **state)
 	sh(f->dir, "test ! -e target/secret; test -L worktrees/plan+task/conf");
 }
 
+static void test_tracked_files_after_invariants(void **state)
+{
+	struct fixture *f = *state;
+	char **changed = NULL;
+	sh(wt, "echo 1 >one");
+	struct git_attempt_result res = commit(f, 1, 0);
+	assert_done(f, git_worktree_reset_tracked(&f->ctx, wt, &res.commit, &changed, &f->e));
+	assert_null(changed);
+	sh(wt, "git update-index --assume-unchanged a; echo hidden >>a; rm one; echo out >out; git "
+	       "checkout "
+	       "-q -b invariants; touch \"$(git rev-parse --git-path index.lock)\"");
+	assert_done(f, git_worktree_reset_tracked(&f->ctx, wt, &res.commit, &changed, &f->e));
+	assert_int_equal(strv_len(changed), 2);
+	strv_free(changed);
+	assert_output(wt, "?? out", "git status --porcelain");
+	assert_output(wt, res.commit.hex, "git rev-parse HEAD");
+	sh(wt, "git symbolic-ref -q HEAD && exit 1; echo x >>a; echo garbage >\"$(git rev-parse "
+	       "--git-path index)\"");
+	assert_done(f, git_worktree_reset_tracked(&f->ctx, wt, &res.commit, &changed, &f->e));
+	assert_int_equal(strv_len(changed), 1);
+	strv_free(changed);
+	assert_output(wt, "?? out", "git status --porcelain");
+	git_attempt_result_deinit(&res);
+	sh(f->repo->common_dir, "git branch -qD invariants");
+}
+
 static void test_worktree_may_not_overlap_the_repository(void **state)
 {
 	struct fixture *f = *state;
-	char *inside = path_join(f->repo->toplevel, "wt");
+	char *inside = git_worktree_path(f->repo->toplevel, "plan", "x");
 	assert_int_equal(git_worktree_prepare(&f->ctx, inside, &start, NULL, &f->e), -EINVAL);
 	assert_int_equal(
 		git_worktree_prepare(&f->ctx, f->repo->toplevel, &start, NULL, &f->e), -EINVAL);
 	assert_int_equal(git_worktree_remove(&f->ctx, f->repo->toplevel, &f->e), -EINVAL);
 	assert_int_equal(git_worktree_remove(&f->ctx, f->dir, &f->e), -EINVAL);
+	sh(f->repo->toplevel, "git worktree add -q ../users");
+	char *users = fixture_path(f, "users");
+	assert_int_equal(git_worktree_remove(&f->ctx, users, &f->e), -EINVAL);
+	assert_int_equal(git_worktree_prepare(&f->ctx, users, &start, NULL, &f->e), -EINVAL);
+	sh(f->repo->toplevel,
+		"test -e ../users/a; git worktree remove ../users; git branch -qD users");
+	free(users);
 	free(inside);
 }
 
@@ -497,6 +530,7 @@ int main(void)
 		test(test_branch_moved_by_somebody),
 		test(test_copied_files_are_never_committed),
 		test(test_copy_does_not_follow_links),
+		test(test_tracked_files_after_invariants),
 		test(test_worktree_may_not_overlap_the_repository),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,8 +178,9 @@ static void test_worktree_list(void **state)
 	assert_null(paths);
 	assert_done(f, git_worktree_prepare(&f->ctx, one, &start, NULL, &f->e));
 	assert_done(f, git_worktree_prepare(&f->ctx, two, &start, NULL, &f->e));
-	sh(f->repo->toplevel, "git worktree add -q ../users; rm -rf '%s'; mkdir '%s/stray'", two,
-		f->root);
+	sh(f->repo->toplevel,
+		"git worktree add -q ../users; rm -rf '%s'; mkdir '%s/plan+stray' '%s/other'", two,
+		f->root, f->root);
 	assert_done(f, git_worktree_list(&f->ctx, f->root, &paths, &f->e));
 	assert_int_equal(strv_len(paths), 3);
 	assert_true(strv_contains(paths, one) && strv_contains(paths, two));

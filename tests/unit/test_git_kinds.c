@@ -322,6 +322,16 @@ static void test_lfs(void **state)
 	free(wt2);
 }
 
+static void test_sparse_checkout(void **state)
+{
+	struct fixture *f = *state;
+	make_repo(f, "repo", "");
+	sh(f->dir, "cd repo; git reset -q --hard; git sparse-checkout set --cone src; test ! -e "
+		   "'späce d'");
+	open_repo(f, "repo");
+	cycle(f);
+}
+
 static void test_no_repository(void **state)
 {
 	struct fixture *f = *state;
@@ -400,6 +410,7 @@ int main(void)
 		kind(test_operation_in_progress),
 		kind(test_autocrlf),
 		kind(test_lfs),
+		kind(test_sparse_checkout),
 		kind(test_no_repository),
 		kind(test_empty_repository),
 		kind(test_dubious_ownership),
