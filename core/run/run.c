@@ -130,6 +130,12 @@ static void on_check(uv_check_t *handle)
 	run_turn(handle->data);
 }
 
+static void on_tick(uv_timer_t *handle)
+{
+	struct run *r = handle->data;
+	r->options.listener.tick(r->options.listener.ctx);
+}
+
 static void on_giveup(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
@@ -225,8 +231,9 @@ static int loop_open(struct run *r, struct err *e)
 	uv_timer_init(&r->loop, &r->flush);
 	uv_timer_init(&r->loop, &r->backup);
 	uv_timer_init(&r->loop, &r->giveup);
+	uv_timer_init(&r->loop, &r->tick);
 	r->prepare.data = r->check.data = r->timer.data = r->flush.data = r->backup.data = r;
-	r->giveup.data = r;
+	r->giveup.data = r->tick.data = r;
 	if (r->options.signal_fd >= 0) {
 		code = uv_poll_init(&r->loop, &r->signals, r->options.signal_fd);
 		if (code < 0)
@@ -433,6 +440,8 @@ static void run_begin(struct run *r)
 		post_request(r);
 	reconcile_finish(r);
 	check_room(r);
+	if (r->options.listener.tick)
+		uv_timer_start(&r->tick, on_tick, 1000, 1000);
 	uv_timer_start(&r->backup, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
 }
 

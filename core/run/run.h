@@ -46,6 +46,7 @@ struct run_listener {
 	void (*activity)(void *ctx, const char *plan, const char *task, const char *text);
 	void (*halt)(void *ctx, const struct run_halt *halt);
 	void (*warning)(void *ctx, const char *text);
+	void (*tick)(void *ctx); /* once a second */
 };
 
 struct run_options {

@@ -140,6 +140,7 @@ struct run {
 	uv_timer_t timer;  /* engine_next_time */
 	uv_timer_t flush;  /* a transaction that nothing waits for */
 	uv_timer_t backup; /* deadlines behind the keepers', memory and disk */
+	uv_timer_t tick;
 	uv_timer_t giveup; /* half a second after the second signal */
 	uv_poll_t signals;
 	struct VEC(struct rplan *) plans;

@@ -113,7 +113,7 @@ static bool save_all(struct run *r)
 
 /* ---- telling ---- */
 
-static int change_plan_name(void *ctx, const struct task_row *row)
+static int copy_name(void *ctx, const struct task_row *row)
 {
 	char **ret = ctx;
 	*ret = str_dup(row->name);
@@ -128,7 +128,7 @@ static void tell_change(struct run *r, const struct engine_action *a)
 	CLEANUP_STR char *fetched = NULL;
 	struct live *l = live_get(r, a->task);
 	if (!l)
-		(void)store_task(r->store, a->task_after.id, change_plan_name, &fetched, NULL);
+		IGNORE(store_task(r->store, a->task_after.id, copy_name, &fetched, NULL)); /* shown as ? */
 	struct run_change change = {
 		.plan = r->plans.items[a->plan]->name,
 		.task = l ? l->name : (fetched ? fetched : "?"),

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "cli/version.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <string.h>
+
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+	fprintf(stderr, "%s %s: ", cli->program, cli->verb);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\nusage: %s %s %s\n", cli->program, cli->verb,
+		cli->command ? cli->command->args : "");
+	return EXIT_USAGE;
+}
+
+int cli_error(const struct cli *cli, const struct err *e)
+{
+	CLEANUP_STR char *safe = str_printable(e->msg, strlen(e->msg), true);
+	fprintf(stderr, "%s %s: %s\n", cli->program, cli->verb, safe ? safe : "out of memory");
+	return err_status(e);
+}
+
+void cli_help(const struct cli *cli, FILE *out)
+{
+	const struct cli_command *c = cli->command;
+	fprintf(out, "usage: %s %s %s\n\n%s\n", cli->program, cli->verb, c->args, c->summary);
+	if (c->help)
+		fprintf(out, "\n%s\n", c->help);
+	if (c->subcommands) {
+		fputc('\n', out);
+		for (const struct cli_command *s = c->subcommands; s->name; s++)
+			fprintf(out, "  %-10s %s\n", s->name, s->summary);
+	}
+	fputs("\nEverywhere: --help, -C DIR, --config FILE, --log-level LEVEL, --quiet\n", out);
+}
+
+/* Options that are the same everywhere. Returns whether val was one of them. */
+static bool global_option(struct cli *cli, int val, int *ret_status)
+{
+	enum log_level level;
+	*ret_status = -1;
+	switch (val) {
+	case 1000:
+		cli_help(cli, stdout);
+		*ret_status = cli_flush(0);
+		return true;
+	case 1001:
+		cli->config_file = optarg;
+		return true;
+	case 1002:
+		if (log_level_parse(optarg, &level) < 0)
+			*ret_status = cli_usage(cli,
+				"--log-level: expected error, warning, info or debug, not '%s'",
+				optarg);
+		else
+			log_set_level(level);
+		return true;
+	case 1003:
+		printf("orch %s\n", ORCH_VERSION);
+		*ret_status = cli_flush(0);
+		return true;
+	case 'C':
+		cli->dir = optarg;
+		return true;
+	case 'q':
+		cli->quiet = true;
+		log_set_level(LOG_LEVEL_WARNING);
+		return true;
+	case '?':
+	case ':':
+		*ret_status = cli_usage(cli, "see the message above");
+		return true;
+	default:
+		return false;
+	}
+}
+
+int cli_option(
+	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status)
+{
+	for (;;) {
+		int val = getopt_long(argc, argv, "C:qfy", options, NULL);
+		if (val == -1 || !global_option(cli, val, ret_status))
+			return val;
+		if (*ret_status >= 0)
+			return CLI_EXIT;
+	}
+}
+
+int cli_plain_options(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {CLI_OPTIONS};
+	int status;
+	int val = cli_option(cli, argc, argv, options, &status);
+	if (val == CLI_EXIT)
+		return status;
+	if (val != -1)
+		return cli_usage(cli, "unknown option '-%c'", val);
+	return -1;
+}
+
+void cli_print_safe(FILE *out, const char *text)
+{
+	CLEANUP_STR char *safe = str_printable(text, strlen(text), true);
+	fputs(safe ? safe : "(out of memory)", out);
+}
+
+int cli_print_json(json_t *value)
+{
+	if (!value || json_dumpf(value, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER) < 0) {
+		json_decref(value);
+		fprintf(stderr, "orch: cannot write JSON: out of memory or a write error\n");
+		return EXIT_SOFTWARE;
+	}
+	json_decref(value);
+	putchar('\n');
+	return cli_flush(0);
+}
+
+int cli_flush(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "orch: cannot write to standard output\n");
+	return status ? status : EXIT_IO;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The command line: one table entry and one file (cmd_<verb>.c) per verb. A verb gets its own
+ * arguments and returns an exit status of the contract; it prints errors with cli_error and never
+ * calls exit.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include "base/diag.h"
+#include "base/err.h"
+#include "run/site.h"
+#include "store/store.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+struct cli {
+	const char *program; /* "orch" */
+	const char *verb;    /* "plan check" */
+	const struct cli_command *command;
+	/* Options that every verb takes. */
+	const char *dir;
+	const char *config_file;
+	bool quiet;
+	struct spawn_origin origin;
+	int signal_fd; /* SIGINT, SIGTERM, SIGHUP; blocked since before anything else happened */
+};
+
+typedef int (*cli_fn)(struct cli *cli, int argc, char **argv);
+
+struct cli_command {
+	const char *name;
+	const char *args;                      /* "[PLAN] [--json]" */
+	const char *summary;                   /* one line */
+	const char *help;                      /* further lines, NULL: none */
+	cli_fn run;                            /* NULL: it has subcommands */
+	const struct cli_command *subcommands; /* up to an entry without a name */
+	bool reads_signals; /* it takes the stop signals from cli->signal_fd; others die of them */
+};
+
+/* The verbs, in the order of --help; ends with an entry without a name. */
+extern const struct cli_command cli_commands[];
+
+/* argv[0] is the verb. Prints to stderr; returns status 64. */
+int cli_usage(const struct cli *cli, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Prints e ("orch dispatch: ...") and returns its exit status. */
+int cli_error(const struct cli *cli, const struct err *e);
+void cli_help(const struct cli *cli, FILE *out);
+
+/*
+ * The next option of argv by getopt_long (no permutation surprises: options and operands may be
+ * mixed). Handles --help and the global options itself. Returns the `val` of an option, -1 at the
+ * end, or CLI_EXIT when the verb must return cli->... *ret_status.
+ */
+#define CLI_EXIT (-2)
+int cli_option(
+	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status);
+/* The options that every verb takes, for the verb's own table. */
+#define CLI_OPTIONS \
+	{"help", no_argument, NULL, 1000}, {"config", required_argument, NULL, 1001}, \
+		{"log-level", required_argument, NULL, 1002}, {"quiet", no_argument, NULL, 'q'}, \
+		{"version", no_argument, NULL, 1003}, \
+	{ \
+		NULL, 0, NULL, 0 \
+	}
+/* A verb without options of its own: handles the global ones; operands start at optind. -1: go on.
+ */
+int cli_plain_options(struct cli *cli, int argc, char **argv);
+
+/* ---- site.c: what most verbs begin with; each prints its own error and returns a status, 0: go on
+ * ---- */
+
+enum cli_need {
+	CLI_READ,  /* *ret_store may be NULL: nothing was ever dispatched here */
+	CLI_WRITE, /* state directory made, lock held, database migrated */
+};
+
+struct cli_site {
+	struct site *site;
+	struct store *store;
+	int lock;
+};
+
+#define CLI_SITE_INIT ((struct cli_site){.lock = -1})
+int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret);
+/* Only directory, repository and configuration. */
+int cli_site_open_bare(struct cli *cli, struct cli_site *ret);
+void cli_site_close(struct cli_site *s);
+
+/* ---- names.c ---- */
+
+struct cli_task {
+	int64_t plan_id;
+	int64_t task_id;
+	char plan[101];
+	char task[101];
+};
+
+/*
+ * A plan by name, unique prefix or id. With name NULL: the one there is. 0; or a status after an
+ * error was printed that lists the candidates.
+ */
+int cli_find_plan(
+	struct cli *cli, struct store *s, const char *name, int64_t *ret_id, char ret_name[101]);
+/* A task by `plan/task`, `task` (unique over the plans), unique prefix or id. */
+int cli_find_task(struct cli *cli, struct store *s, const char *name, struct cli_task *ret);
+
+/* ---- output ---- */
+
+/* Prints text with control characters escaped. */
+void cli_print_safe(FILE *out, const char *text);
+/* json_dumpf to stdout with a newline; takes the reference. Returns an exit status. */
+
+int cli_print_json(json_t *value);
+/* 0, or 74 when standard output could not be written. */
+int cli_flush(int status);
+
+#endif

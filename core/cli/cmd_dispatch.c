@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT */
+/* orch dispatch: a plan to its end. */
+#include "cli/commands.h"
+#include "cli/import.h"
+#include "cli/progress.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "git/guard.h"
+#include "git/integrate.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct dispatch {
+	struct cli *cli;
+	struct cli_site at;
+	const char *plan_arg;
+	const char *harness;
+	const char *prompt;
+	int64_t max_agents;
+	int64_t timeout_ms;
+	int64_t drain_ms;
+	int64_t cap;
+	bool json;
+	int64_t plan_id;
+	char plan[101];
+	enum plan_status status;
+	bool worktrees;
+	char *base;
+	char *base_ref;
+	struct git_oid base_oid;
+};
+
+static int parse_duration_option(struct cli *cli, const char *name, const char *value, int64_t *ret)
+{
+	if (parse_duration_ms(value, ret) == 0)
+		return -1;
+	return cli_usage(cli, "%s: expected a duration such as 90s, 30m, 1h30m or off, not '%s'",
+		name, value);
+}
+
+static int parse_count_option(struct cli *cli, const char *name, const char *value, int64_t *ret)
+{
+	if (parse_int64(value, 1, 1000000, ret) == 0)
+		return -1;
+	return cli_usage(cli, "%s: expected a number from 1 to 1000000, not '%s'", name, value);
+}
+
+/* -1: go on. */
+static int parse_options(struct dispatch *d, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"harness", required_argument, NULL, 'H'},
+		{"prompt", required_argument, NULL, 'p'},
+		{"max-agents", required_argument, NULL, 'm'},
+		{"timeout", required_argument, NULL, 't'},
+		{"drain-timeout", required_argument, NULL, 'd'},
+		{"cap", required_argument, NULL, 'c'},
+		{"json", no_argument, NULL, 'j'},
+		CLI_OPTIONS,
+	};
+	struct cli *cli = d->cli;
+	int val, status = -1;
+	while ((val = cli_option(cli, argc, argv, options, &status)) != -1) {
+		int r = -1;
+		switch (val) {
+		case CLI_EXIT:
+			return status;
+		case 'H':
+			d->harness = optarg;
+			break;
+		case 'p':
+			d->prompt = optarg;
+			break;
+		case 'm':
+			r = parse_count_option(cli, "--max-agents", optarg, &d->max_agents);
+			break;
+		case 't':
+			r = parse_duration_option(cli, "--timeout", optarg, &d->timeout_ms);
+			break;
+		case 'd':
+			r = parse_duration_option(cli, "--drain-timeout", optarg, &d->drain_ms);
+			break;
+		case 'c':
+			r = parse_count_option(cli, "--cap", optarg, &d->cap);
+			break;
+		case 'j':
+			d->json = true;
+			break;
+		default:
+			return cli_usage(cli, "unknown option '-%c'", val);
+		}
+		if (r >= 0)
+			return r;
+	}
+	if (optind < argc)
+		d->plan_arg = argv[optind++];
+	if (optind < argc)
+		return cli_usage(cli, "one plan at a time; '%s' is too many", argv[optind]);
+	if (d->plan_arg && d->prompt)
+		return cli_usage(cli, "give a plan or --prompt, not both");
+	const char *why;
+	if (d->harness && !name_is_valid(d->harness, &why))
+		return cli_usage(cli, "--harness: '%s' %s", d->harness, why);
+	return -1;
+}
+
+/* ---- which plan ---- */
+
+static bool is_file(const char *dir, const char *path)
+{
+	struct stat st;
+	CLEANUP_STR char *full = dir ? path_join(dir, path) : str_dup(path);
+	return str_eq(path, "-") || (full && stat(full, &st) == 0 && !S_ISDIR(st.st_mode));
+}
+
+static int use_file(struct dispatch *d, const char *path)
+{
+	CLEANUP_PLAN struct plan *plan = NULL;
+	CLEANUP_STR char *full =
+		d->cli->dir && !str_eq(path, "-") ? path_join(d->cli->dir, path) : str_dup(path);
+	int status = full ? import_read(d->cli, d->at.site, full, &plan) : EXIT_SOFTWARE;
+	if (status == 0)
+		status = import_store(d->cli, d->at.store, plan, PLAN_APPROVED, &d->plan_id);
+	if (status == 0)
+		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
+	return status;
+}
+
+static int note_completed(void *ctx, const struct plan_row *row)
+{
+	bool *completed = ctx;
+	*completed = row->status == PLAN_COMPLETED;
+	return 0;
+}
+
+static bool is_completed(struct dispatch *d, const char *name, struct err *e)
+{
+	int64_t id = 0;
+	bool completed = false;
+	int r = store_plan_id(d->at.store, name, &id, e);
+	if (r == 0 && id)
+		r = store_plan(d->at.store, id, note_completed, &completed, e);
+	return r == 0 && completed;
+}
+
+static int use_prompt(struct dispatch *d)
+{
+	CLEANUP_PLAN struct plan *plan = NULL;
+	struct err e = ERR_INIT;
+	if (plan_from_prompt(d->prompt, &plan, &e) < 0)
+		return cli_error(d->cli, &e);
+	/* Outside a repository there is nothing to make worktrees of. */
+	if (!d->at.site->repo)
+		plan->isolation = ISOLATION_NONE;
+	/* The same prompt names the same plan: an unfinished one goes on, a finished one is done
+	 * again. */
+	CLEANUP_STR char *stem = str_dup(plan->name);
+	for (int n = 2; stem && e.code == 0 && is_completed(d, plan->name, &e); n++) {
+		free(plan->name);
+		plan->name = str_printf("%.90s-%d", stem, n);
+		if (!plan->name)
+			err_nomem(&e);
+	}
+	int status = e.code ? cli_error(d->cli, &e)
+			    : import_store(d->cli, d->at.store, plan, PLAN_APPROVED, &d->plan_id);
+	if (status == 0)
+		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
+	return status;
+}
+
+struct unfinished {
+	int64_t id;
+	char name[101];
+	size_t count;
+	struct buf names;
+};
+
+static int note_unfinished(void *ctx, const struct plan_row *row)
+{
+	struct unfinished *u = ctx;
+	if (row->status == PLAN_DRAFT || row->status == PLAN_COMPLETED)
+		return 0;
+	u->id = row->id;
+	snprintf(u->name, sizeof(u->name), "%s", row->name);
+	buf_addf(&u->names, "%s%s", u->count++ ? ", " : "", row->name);
+	return 0;
+}
+
+static int use_unfinished(struct dispatch *d)
+{
+	struct err e = ERR_INIT;
+	struct unfinished u = {0};
+	int status = 0;
+	if (store_each_plan(d->at.store, note_unfinished, &u, &e) < 0) {
+		status = cli_error(d->cli, &e);
+	} else if (u.count == 1) {
+		d->plan_id = u.id;
+		memcpy(d->plan, u.name, sizeof(d->plan));
+	} else if (u.count > 1) {
+		status = cli_usage(d->cli, "several plans are unfinished, name one of: %s",
+			buf_cstr(&u.names));
+	} else if (is_file(d->cli->dir, "plan.ini")) {
+		status = use_file(d, "plan.ini");
+	} else {
+		err_exit(&e, EXIT_NOINPUT,
+			"there is nothing to dispatch: no unfinished plan and no plan.ini here; "
+			"write one, "
+			"or type: orch dispatch --harness=NAME --prompt='what to do'");
+		status = cli_error(d->cli, &e);
+	}
+	buf_deinit(&u.names);
+	return status;
+}
+
+static int choose_plan(struct dispatch *d)
+{
+	if (d->prompt)
+		return use_prompt(d);
+	if (!d->plan_arg)
+		return use_unfinished(d);
+	if (is_file(d->cli->dir, d->plan_arg))
+		return use_file(d, d->plan_arg);
+	if (strchr(d->plan_arg, '/') || str_ends(d->plan_arg, ".ini")) {
+		struct err e = ERR_INIT;
+		err_exit(&e, EXIT_NOINPUT, "no plan file '%s'", d->plan_arg);
+		return cli_error(d->cli, &e);
+	}
+	return cli_find_plan(d->cli, d->at.store, d->plan_arg, &d->plan_id, d->plan);
+}
+
+/* ---- before the first task ---- */
+
+static int read_plan(void *ctx, const struct plan_row *row)
+{
+	struct dispatch *d = ctx;
+	d->status = row->status;
+	d->worktrees = row->worktrees;
+	d->base = str_dup(row->base);
+	d->base_ref = str_dup(row->base_ref);
+	if (row->base_oid && git_oid_parse(row->base_oid, &d->base_oid) < 0)
+		d->base_oid = GIT_OID_NONE;
+	return 0;
+}
+
+static struct git_ctx dispatch_git(const struct dispatch *d)
+{
+	struct git_ctx ctx = site_git(d->at.site);
+	ctx.cancel_fd = d->cli->signal_fd;
+	ctx.deadline_ms = deadline_after(120000);
+	return ctx;
+}
+
+/* The commit to start from is fixed at the first dispatch: a base that moves later is met at `orch
+ * merge`. */
+static int fix_base(struct dispatch *d, struct err *e)
+{
+	struct git_ctx ctx = dispatch_git(d);
+	const struct git_repo *repo = d->at.site->repo;
+	if (d->base_oid.hex[0])
+		return 0;
+	const char *ref = d->base ? d->base : repo->head_branch;
+	int r = ref ? git_resolve(&ctx, ref, &d->base_oid, e) : 0;
+	if (!ref)
+		d->base_oid = repo->head;
+	if (r == -ENOENT)
+		e->status = EXIT_NOINPUT;
+	if (r < 0)
+		return r;
+	return store_plan_set_base(
+		d->at.store, d->plan_id, ref ? ref : d->base_oid.hex, d->base_oid.hex, e);
+}
+
+static int preflight(struct dispatch *d)
+{
+	struct err e = ERR_INIT;
+	struct diags diags = DIAGS_INIT;
+	struct git_ctx ctx = dispatch_git(d);
+	int r = 0;
+	if (!d->at.site->repo) {
+		r = err_exit(&e, EXIT_NOINPUT,
+			"'%s' is not in a git repository: tasks need worktrees; run `git init` and "
+			"commit, "
+			"or say `isolation = none` in the plan",
+			d->at.site->root);
+		return cli_error(d->cli, &e);
+	}
+	r = git_require_commit(d->at.site->repo, &e);
+	if (r < 0)
+		e.status = EXIT_DATA;
+	if (r == 0)
+		r = git_preflight(&ctx, d->plan, d->at.site->worktree_root, &diags, &e);
+	diags_print(&diags, stderr);
+	if (r == 0 && diags.errors)
+		r = err_exit(&e, EXIT_DATA,
+			"the repository is not ready (see above); nothing was started");
+	diags_deinit(&diags);
+	struct git_oid tip;
+	if (r == 0)
+		r = fix_base(d, &e);
+	if (r == 0)
+		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
+	return r < 0 ? cli_error(d->cli, &e) : 0;
+}
+
+/* ---- the run ---- */
+
+static int finish(struct dispatch *d, struct progress *progress, const struct run *run)
+{
+	struct run_halt halt = {.plan_id = d->plan_id, .plan = d->plan, .reason = HALT_INTERRUPTED};
+	bool halted = progress_halted(progress, &halt);
+	if (!halted && !run_interrupted(run)) {
+		struct err e = ERR_INIT;
+		err_set(&e, -EPROTO, "the plan ended without a reason");
+		return cli_error(d->cli, &e);
+	}
+	progress_summary(progress, d->at.store, &halt);
+	return cli_flush(halt_reason_status(halt.reason));
+}
+
+static enum progress_mode progress_mode(const struct dispatch *d)
+{
+	if (d->json)
+		return PROGRESS_JSON;
+	if (d->cli->quiet)
+		return PROGRESS_QUIET;
+	const char *term = environment_get(d->at.site->environment, "TERM");
+	return isatty(STDOUT_FILENO) && !str_eq(term, "dumb") ? PROGRESS_LIVE : PROGRESS_PLAIN;
+}
+
+static int dispatch_run(struct dispatch *d)
+{
+	struct err e = ERR_INIT;
+	CLEANUP(progress_freep) struct progress *progress = NULL;
+	CLEANUP(run_freep) struct run *run = NULL;
+	int r = progress_new(progress_mode(d), &progress, &e);
+	if (r < 0)
+		return cli_error(d->cli, &e);
+	struct run_options options = {
+		.site = d->at.site,
+		.store = d->at.store,
+		.harness = d->harness,
+		.max_agents = d->max_agents,
+		.task_timeout_ms = d->timeout_ms,
+		.drain_timeout_ms = d->drain_ms,
+		.signal_fd = d->cli->signal_fd,
+		.listener = progress_listener(progress),
+	};
+	r = run_new(&options, &run, &e);
+	if (r == 0)
+		r = run_add_plan(run, d->plan_id, ADMIT_ALL, (uint32_t)d->cap, &e);
+	if (r == 0)
+		r = run_execute(run, NULL, &e);
+	return r < 0 ? cli_error(d->cli, &e) : finish(d, progress, run);
+}
+
+static int dispatch_plan(struct dispatch *d)
+{
+	struct err e = ERR_INIT;
+	int status = choose_plan(d);
+	if (status)
+		return status;
+	if (store_plan(d->at.store, d->plan_id, read_plan, d, &e) < 0)
+		return cli_error(d->cli, &e);
+	if (d->status == PLAN_DRAFT) {
+		fprintf(stderr,
+			"orch dispatch: plan '%s' is a draft; a person lets it run with: orch plan "
+			"approve %s\n",
+			d->plan, d->plan);
+		return 2;
+	}
+	if (d->worktrees)
+		status = preflight(d);
+	return status ? status : dispatch_run(d);
+}
+
+int cmd_dispatch(struct cli *cli, int argc, char **argv)
+{
+	struct dispatch d = {.cli = cli, .at = CLI_SITE_INIT, .drain_ms = -1};
+	int status = parse_options(&d, argc, argv);
+	if (status >= 0)
+		return status;
+	status = cli_site_open(cli, CLI_WRITE, &d.at);
+	if (status == 0)
+		status = dispatch_plan(&d);
+	cli_site_close(&d.at);
+	free(d.base);
+	free(d.base_ref);
+	return status;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* The verbs; each lives in cmd_<verb>.c. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+#include "cli/cli.h"
+
+int cmd_dispatch(struct cli *cli, int argc, char **argv);
+int cmd_plan_check(struct cli *cli, int argc, char **argv);
+int cmd_plan_import(struct cli *cli, int argc, char **argv);
+int cmd_plan_approve(struct cli *cli, int argc, char **argv);
+int cmd_plan_list(struct cli *cli, int argc, char **argv);
+int cmd_plan_show(struct cli *cli, int argc, char **argv);
+int cmd_plan_export(struct cli *cli, int argc, char **argv);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Plan files into the store: a new plan, or a changed one of the same name. */
+#ifndef CLI_IMPORT_H
+#define CLI_IMPORT_H
+
+#include "cli/cli.h"
+#include "plan/plan.h"
+
+/* Reads and checks a plan file against the site's shared invariants, printing every mistake. 0 or a
+ * status. */
+int import_read(struct cli *cli, const struct site *site, const char *path, struct plan **ret);
+/*
+ * Stores it: a new plan gets `status`; a changed one of the same name is updated, or refused as a
+ * whole with its differences. 0 or an exit status.
+ */
+int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
+	int64_t *ret_id);
+
+#endif

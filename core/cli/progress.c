@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/progress.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "base/vec.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define LIVE_LINES_MAX 30
+
+/* A task under way, for the live display. */
+struct row {
+	char *task;
+	char *state;
+	char *last;
+	int64_t since;
+	int64_t attempt;
+};
+
+struct progress {
+	enum progress_mode mode;
+	struct VEC(struct row) rows;
+	unsigned drawn; /* lines of the live block that are on the screen */
+	struct run_halt halt;
+	char *halt_plan;
+	bool halted;
+};
+
+int progress_new(enum progress_mode mode, struct progress **ret, struct err *e)
+{
+	struct progress *p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_nomem(e);
+	p->mode = mode;
+	*ret = p;
+	return 0;
+}
+
+static void row_clear(struct row *r)
+{
+	free(r->task);
+	free(r->state);
+	free(r->last);
+}
+
+void progress_free(struct progress *p)
+{
+	if (!p)
+		return;
+	vec_foreach(r, &p->rows)
+		row_clear(r);
+	VEC_FREE(&p->rows);
+	free(p->halt_plan);
+	free(p);
+}
+
+/* ---- the live block ---- */
+
+static void live_erase(struct progress *p)
+{
+	if (p->drawn)
+		printf("\033[%uA\033[J", p->drawn);
+	p->drawn = 0;
+}
+
+static unsigned terminal_width(void)
+{
+	struct winsize size;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < 40)
+		return 80;
+	return size.ws_col;
+}
+
+static void live_draw(struct progress *p)
+{
+	unsigned width = terminal_width();
+	int64_t now = clock_mono_ms();
+	vec_foreach(r, &p->rows) {
+		if (p->drawn >= LIVE_LINES_MAX)
+			break;
+		int64_t secs = (now - r->since) / 1000;
+		char line[1024];
+		snprintf(line, sizeof(line), "  %-24.40s %-11s %3lld:%02lld  %s", r->task, r->state,
+			(long long)(secs / 60), (long long)(secs % 60), r->last ? r->last : "");
+		line[strcspn(line, "\n")] = '\0';
+		size_t cut = utf8_cut(line, strlen(line), width - 1);
+		printf("%.*s\n", (int)cut, line);
+		p->drawn++;
+	}
+	fflush(stdout);
+}
+
+static struct row *row_find(struct progress *p, const char *task)
+{
+	vec_foreach(r, &p->rows)
+		if (strcmp(r->task, task) == 0)
+			return r;
+	return NULL;
+}
+
+static bool is_under_way(const char *state)
+{
+	return str_eq(state, "assigned") || str_eq(state, "running") || str_eq(state, "checking") ||
+	       str_eq(state, "integrating");
+}
+
+static void live_change(struct progress *p, const struct run_change *c)
+{
+	struct row *r = row_find(p, c->task);
+	if (r && !is_under_way(c->to)) {
+		row_clear(r);
+		*r = p->rows.items[--p->rows.count];
+		return;
+	}
+	if (!is_under_way(c->to))
+		return;
+	if (!r) {
+		r = VEC_PUSH(&p->rows);
+		if (!r)
+			return;
+		r->task = str_dup(c->task);
+		r->since = clock_mono_ms();
+	}
+	r->attempt = c->attempt;
+	free(r->state);
+	r->state = str_dup(c->to);
+	if (!r->task || !r->state)
+		row_clear(&p->rows.items[--p->rows.count]);
+}
+
+/* ---- lines ---- */
+
+static void print_change_json(const struct run_change *c)
+{
+	json_t *line = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:s?, s:s?}", "version", 1,
+		"type", "task", "plan", c->plan, "task", c->task, "from", c->from, "to", c->to,
+		"attempt", (json_int_t)c->attempt, "outcome", c->outcome[0] ? c->outcome : NULL,
+		"reason", c->reason);
+	if (line)
+		json_dumpf(line, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(line);
+	putchar('\n');
+	fflush(stdout);
+}
+
+static void print_change(const struct run_change *c)
+{
+	CLEANUP_STR char *reason =
+		c->reason ? str_printable(c->reason, strlen(c->reason), false) : NULL;
+	if (reason)
+		reason[utf8_cut(reason, strlen(reason), 300)] = '\0';
+	char attempt[32] = "";
+	if (c->attempt > 0)
+		snprintf(attempt, sizeof(attempt), " (attempt %lld)", (long long)c->attempt);
+	printf("%s: %s%s%s%s\n", c->task, c->to, attempt, reason ? ": " : "", reason ? reason : "");
+	fflush(stdout);
+}
+
+static void on_change(void *ctx, const struct run_change *c)
+{
+	struct progress *p = ctx;
+	switch (p->mode) {
+	case PROGRESS_JSON:
+		print_change_json(c);
+		break;
+	case PROGRESS_PLAIN:
+		print_change(c);
+		break;
+	case PROGRESS_LIVE:
+		live_erase(p);
+		if (!is_under_way(c->to))
+			print_change(c);
+		live_change(p, c);
+		live_draw(p);
+		break;
+	case PROGRESS_QUIET:
+		break;
+	}
+}
+
+static void on_activity(void *ctx, const char *plan, const char *task, const char *text)
+{
+	struct progress *p = ctx;
+	(void)plan;
+	struct row *r = p->mode == PROGRESS_LIVE ? row_find(p, task) : NULL;
+	if (!r)
+		return;
+	size_t len = strcspn(text, "\n");
+	free(r->last);
+	r->last = str_printable(text, len < 200 ? len : utf8_cut(text, len, 200), false);
+}
+
+static void on_halt(void *ctx, const struct run_halt *halt)
+{
+	struct progress *p = ctx;
+	p->halted = true;
+	p->halt = *halt;
+	free(p->halt_plan);
+	p->halt_plan = str_dup(halt->plan);
+	p->halt.plan = p->halt_plan;
+}
+
+static void on_warning(void *ctx, const char *text)
+{
+	struct progress *p = ctx;
+	if (p->mode == PROGRESS_LIVE)
+		live_erase(p);
+	CLEANUP_STR char *safe = str_printable(text, strlen(text), true);
+	fprintf(stderr, "orch: warning: %s\n", safe ? safe : "out of memory");
+	if (p->mode == PROGRESS_LIVE)
+		live_draw(p);
+}
+
+static void on_tick(void *ctx)
+{
+	struct progress *p = ctx;
+	live_erase(p);
+	live_draw(p);
+}
+
+struct run_listener progress_listener(struct progress *p)
+{
+	return (struct run_listener){
+		.ctx = p,
+		.change = on_change,
+		.activity = on_activity,
+		.halt = on_halt,
+		.warning = on_warning,
+		.tick = p->mode == PROGRESS_LIVE ? on_tick : NULL,
+	};
+}
+
+bool progress_halted(const struct progress *p, struct run_halt *ret)
+{
+	if (p->halted)
+		*ret = p->halt;
+	return p->halted;
+}
+
+/* ---- the summary ---- */
+
+struct summary {
+	int64_t counts[TASK_STATUS_COUNT];
+	enum progress_mode mode;
+	bool worktrees;
+};
+
+static int count_task(void *ctx, const struct task_row *row)
+{
+	struct summary *s = ctx;
+	s->counts[row->status]++;
+	return 0;
+}
+
+static int list_task(void *ctx, const struct task_row *row)
+{
+	(void)ctx;
+	if (row->status == TASK_PASSED || row->status == TASK_PENDING)
+		return 0;
+	CLEANUP_STR char *reason =
+		row->reason ? str_printable(row->reason, strlen(row->reason), false) : NULL;
+	printf("  %s: %s after attempt %lld%s%s\n", row->name, task_status_name(row->status),
+		(long long)row->attempt, reason ? ": " : "", reason ? reason : "");
+	return 0;
+}
+
+static int note_worktrees(void *ctx, const struct plan_row *row)
+{
+	struct summary *s = ctx;
+	s->worktrees = row->worktrees;
+	return 0;
+}
+
+static void summary_json(const struct summary *s, const struct run_halt *halt)
+{
+	json_t *tasks = json_object();
+	for (int i = 0; i < TASK_STATUS_COUNT; i++)
+		if (s->counts[i])
+			json_object_set_new(tasks, task_status_name((enum task_status)i),
+				json_integer(s->counts[i]));
+	json_t *line = json_pack("{s:i, s:s, s:s, s:s, s:i, s:o}", "version", 1, "type", "halt",
+		"plan", halt->plan, "reason", halt_reason_name(halt->reason), "exit_status",
+		halt_reason_status(halt->reason), "tasks", tasks);
+	if (line)
+		json_dumpf(line, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(line);
+	putchar('\n');
+}
+
+static void summary_next(const struct run_halt *halt)
+{
+	switch (halt->reason) {
+	case HALT_REVIEW_REQUIRED:
+		printf("next: `orch gate %s/TASK` shows the results; `orch approve` or `orch "
+		       "reject "
+		       "--reason TEXT` decides\n",
+			halt->plan);
+		break;
+	case HALT_FAILED:
+	case HALT_TARGET_BLOCKED:
+		printf("next: `orch log %s/TASK` tells what happened; `orch retry %s/TASK`, then "
+		       "`orch "
+		       "dispatch %s`\n",
+			halt->plan, halt->plan, halt->plan);
+		break;
+	case HALT_COMPLETED:
+	case HALT_TARGET_COMPLETED:
+		break;
+	default:
+		printf("next: `orch dispatch %s` goes on\n", halt->plan);
+		break;
+	}
+}
+
+void progress_summary(struct progress *p, struct store *s, const struct run_halt *halt)
+{
+	struct summary sum = {.mode = p->mode};
+	struct err e = ERR_INIT;
+	if (p->mode == PROGRESS_LIVE)
+		live_erase(p);
+	if (store_each_task(s, halt->plan_id, count_task, &sum, &e) < 0 ||
+		store_plan(s, halt->plan_id, note_worktrees, &sum, &e) < 0) {
+		fprintf(stderr, "orch: %s\n", e.msg);
+		return;
+	}
+	if (p->mode == PROGRESS_JSON) {
+		summary_json(&sum, halt);
+		return;
+	}
+	if (p->mode == PROGRESS_QUIET && halt_reason_status(halt->reason) == 0)
+		return;
+	printf("\nplan %s: %s", halt->plan, halt_reason_name(halt->reason));
+	for (int i = 0; i < HALT_COUNT; i++)
+		if (halt->also & (1U << i))
+			printf(", %s", halt_reason_name((enum halt_reason)i));
+	const char *sep = " (";
+	for (int i = 0; i < TASK_STATUS_COUNT; i++) {
+		if (!sum.counts[i])
+			continue;
+		printf("%s%lld %s", sep, (long long)sum.counts[i],
+			task_status_name((enum task_status)i));
+		sep = ", ";
+	}
+	puts(sep[0] == ',' ? ")" : "");
+	if (halt->reason != HALT_COMPLETED &&
+		store_each_task(s, halt->plan_id, list_task, NULL, &e) < 0)
+		fprintf(stderr, "orch: %s\n", e.msg);
+	if (sum.worktrees && sum.counts[TASK_PASSED] > 0)
+		printf("work: branch orch/%s/integration; `orch merge %s` brings it into its "
+		       "base\n",
+			halt->plan, halt->plan);
+	summary_next(halt);
+}

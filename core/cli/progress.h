@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a dispatch shows while it runs: a block of live lines on a terminal (one per task under way:
+ * state, elapsed time, last message), plain lines elsewhere, JSON lines with --json; and the
+ * summary at its end.
+ */
+#ifndef CLI_PROGRESS_H
+#define CLI_PROGRESS_H
+
+#include "run/run.h"
+
+enum progress_mode {
+	PROGRESS_QUIET,
+	PROGRESS_LIVE,
+	PROGRESS_PLAIN,
+	PROGRESS_JSON,
+};
+
+struct progress;
+
+int progress_new(enum progress_mode mode, struct progress **ret, struct err *e) MUST_CHECK;
+void progress_free(struct progress *p);
+DEFINE_FREEP(progress_freep, struct progress, progress_free)
+
+/* For run_options; valid as long as p. */
+struct run_listener progress_listener(struct progress *p);
+/* Whether the plan has halted, and how. */
+bool progress_halted(const struct progress *p, struct run_halt *ret);
+
+/* The last lines: how the plan ended, what needs a person, where the work is, what to type next. */
+void progress_summary(struct progress *p, struct store *s, const struct run_halt *halt);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+
+extern char **environ;
+
+static int open_site(struct cli *cli, bool need_state, struct cli_site *ret)
+{
+	struct site_options options = {
+		.dir = cli->dir,
+		.config_file = cli->config_file,
+		.origin = &cli->origin,
+		.environment = environ,
+		.need_state = need_state,
+	};
+	struct diags d = DIAGS_INIT;
+	struct err e = ERR_INIT;
+	int r = site_open(&options, &ret->site, &d, &e);
+	diags_print(&d, stderr);
+	diags_deinit(&d);
+	return r < 0 ? cli_error(cli, &e) : 0;
+}
+
+int cli_site_open_bare(struct cli *cli, struct cli_site *ret)
+{
+	return open_site(cli, false, ret);
+}
+
+int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret)
+{
+	int status = open_site(cli, need == CLI_WRITE, ret);
+	if (status)
+		return status;
+	struct err e = ERR_INIT;
+	int r;
+	if (need == CLI_READ) {
+		r = site_read(ret->site, &ret->store, &e);
+	} else {
+		r = site_lock(ret->site, &ret->lock, &e);
+		if (r == 0)
+			r = store_open(ret->site->state_dir, STORE_WRITE, &ret->store, &e);
+	}
+	return r < 0 ? cli_error(cli, &e) : 0;
+}
+
+void cli_site_close(struct cli_site *s)
+{
+	store_close(s->store);
+	site_free(s->site);
+	if (s->lock >= 0)
+		close(s->lock);
+	*s = CLI_SITE_INIT;
+}
