@@ -378,7 +378,8 @@ static int agent_start(struct keeper *k, pid_t *ret_pid, struct err *e)
 	for (int i = 0; i < PROTO_CALL_COUNT; i++)
 		a->call_deadlines[i] = DEADLINE_NONE;
 	procs_init(a);
-	int r = capture_open(&a->output, k->dirfd, UNIT_FILE_OUTPUT, k->spec.output_cap_bytes, e);
+	int r = capture_open(
+		&a->output, k->dirfd, UNIT_FILE_OUTPUT, k->spec.output_cap_bytes, &k->mask, e);
 	if (r < 0) {
 		free(a);
 		return r;

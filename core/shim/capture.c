@@ -13,7 +13,8 @@
 
 #define MIN_CAP 4096
 
-int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap_bytes, struct err *e)
+int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap_bytes,
+	const struct mask *mask, struct err *e)
 {
 	int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -22,6 +23,7 @@ int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap_byt
 		.dirfd = dirfd,
 		.fd = fd,
 		.name = name,
+		.mask = mask_is_empty(mask) ? NULL : mask,
 		.cap_bytes = cap_bytes < MIN_CAP ? MIN_CAP : cap_bytes,
 	};
 	return 0;
@@ -41,7 +43,7 @@ static int64_t place(const struct capture *c, int64_t at)
 	return head + (at - head) % (c->cap_bytes - head);
 }
 
-void capture_write(struct capture *c, const void *data, size_t len)
+static void store(struct capture *c, const void *data, size_t len)
 {
 	const char *p = data;
 	if (len > 0)
@@ -57,6 +59,27 @@ void capture_write(struct capture *c, const void *data, size_t len)
 		p += n;
 		len -= n;
 	}
+}
+
+static void store_masked(struct capture *c, const void *data, size_t len, enum mask_more more)
+{
+	CLEANUP_BUF struct buf out = BUF_INIT;
+	mask_feed(c->mask, &c->carry, data, len, more, &out);
+	if (c->carry.failed || out.failed) {
+		/* Without memory rather no output than a secret in it. */
+		buf_reset(&c->carry);
+		c->lost_bytes += (int64_t)len;
+		return;
+	}
+	store(c, out.data, out.len);
+}
+
+void capture_write(struct capture *c, const void *data, size_t len)
+{
+	if (c->mask)
+		store_masked(c, data, len, MASK_MORE);
+	else
+		store(c, data, len);
 }
 
 static int copy_range(int out, int in, int64_t from, int64_t to)
@@ -107,6 +130,9 @@ static int put_in_order(struct capture *c)
 int capture_close(struct capture *c, const char *last_words, struct err *e)
 {
 	int r = 0;
+	if (c->mask)
+		store_masked(c, "", 0, MASK_LAST);
+	buf_deinit(&c->carry);
 	if (c->total_bytes > c->cap_bytes)
 		r = put_in_order(c);
 	if (r == 0 && last_words) {

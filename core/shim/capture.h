@@ -9,6 +9,7 @@
 #define SHIM_CAPTURE_H
 
 #include "base/err.h"
+#include "shim/mask.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +17,9 @@
 struct capture {
 	int dirfd; /* borrowed */
 	int fd;
-	const char *name; /* borrowed */
+	const char *name;        /* borrowed */
+	const struct mask *mask; /* borrowed; NULL: nothing to mask */
+	struct buf carry;
 	int64_t cap_bytes;
 	int64_t total_bytes; /* that were handed over */
 	int64_t lost_bytes;  /* that the disk did not take */
@@ -24,7 +27,7 @@ struct capture {
 };
 
 int capture_open(struct capture *c, int dirfd, const char *name, int64_t cap_bytes,
-	struct err *e) MUST_CHECK;
+	const struct mask *mask, struct err *e) MUST_CHECK;
 void capture_write(struct capture *c, const void *data, size_t len);
 /* Ends the file with the line `last_words` (NULL: none), on a line of its own. */
 int capture_close(struct capture *c, const char *last_words, struct err *e) MUST_CHECK;

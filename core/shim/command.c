@@ -70,7 +70,8 @@ static int open_streams(struct keeper *k, struct command *c, int ret_write[2], s
 	for (int i = 0; i < 2; i++) {
 		int fds[2];
 		struct stream *s = &c->streams[i];
-		int r = capture_open(&s->capture, k->dirfd, files[i], k->spec.output_cap_bytes, e);
+		int r = capture_open(
+			&s->capture, k->dirfd, files[i], k->spec.output_cap_bytes, &k->mask, e);
 		if (r < 0)
 			return r;
 		if (pipe2(fds, O_CLOEXEC) < 0)

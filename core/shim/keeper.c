@@ -71,6 +71,11 @@ static void journal_result(struct keeper *k, int r)
 
 void keeper_event(struct keeper *k, const char *kind, json_t *data)
 {
+	if (!mask_is_empty(&k->mask) && data) {
+		json_t *masked = mask_json(&k->mask, data);
+		json_decref(data);
+		data = masked;
+	}
 	int r = journal_append(&k->journal, clock_wall_ms(), kind, data);
 	json_decref(data);
 	journal_result(k, r);
@@ -151,6 +156,8 @@ static int make_env(struct keeper *k, struct err *e)
 		if (r == 0)
 			r = set_env_path(k, "ORCH_SOCKET", UNIT_FILE_SOCKET);
 	}
+	if (r == 0)
+		r = mask_init(&k->mask, k->spec.mask_env, k->env);
 	return r < 0 ? err_nomem(e) : 0;
 }
 
@@ -360,6 +367,9 @@ static void sweep(struct keeper *k)
 static void describe_end(struct keeper *k)
 {
 	struct unit_exit *x = &k->exit;
+	char **texts[] = {&x->text, &x->outcome_text, &x->last_message};
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		mask_string(&k->mask, texts[i]);
 	x->ended_at = clock_wall_ms();
 	x->events = k->journal.seq;
 	(void)!str_replace(&x->containment, tree_containment(&k->tree));

@@ -14,6 +14,7 @@
 #include "base/vec.h"
 #include "os/proc.h"
 #include "os/spawn.h"
+#include "shim/mask.h"
 #include "shim/tree.h"
 #include "unit/exit.h"
 #include "unit/journal.h"
@@ -71,6 +72,7 @@ struct keeper {
 	int signal_fd;
 	char *dir_path;
 	char **env; /* of the unit's processes */
+	struct mask mask;
 	int child_oom_score;
 	struct spawn_origin origin;
 	struct unit_spec spec;

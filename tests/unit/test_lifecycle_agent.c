@@ -274,6 +274,35 @@ static void test_send(void **state)
 	assert_string_equal(x.last_message, "heard hello there");
 }
 
+static void test_secrets_are_masked(void **state)
+{
+	struct world *w = *state;
+	struct unit *u = NULL;
+	struct err e = ERR_INIT;
+	char *env[] = {"PATH=/usr/bin:/bin", "KEY=s3cr3t-value", "SHORT=ab", NULL};
+	CLEANUP_UNIT_SPEC struct unit_spec s;
+	spec_agent(&s, w, "shell",
+		"echo \"the $KEY is $KEY, $SHORT\"; printf s3cr >&2; sleep 0.1; echo 3t-value >&2; "
+		"printf s3cr3 >&2; exit 1");
+	assert_int_equal(strv_add(&s.mask_env, "KEY"), 0);
+	assert_int_equal(strv_add(&s.mask_env, "SHORT"), 0);
+	assert_int_equal(unit_start(w->lc, &s, env, &u, &e), 0);
+	CLEANUP_UNIT_EXIT struct unit_exit x = finish(u);
+	assert_string_equal(x.last_message, "the *** is ***, ab");
+	CLEANUP_BUF struct buf journal = BUF_INIT;
+	CLEANUP_BUF struct buf output = BUF_INIT;
+	CLEANUP_BUF struct buf spec = BUF_INIT;
+	read_journal(w, s.id, &journal);
+	read_file(w, s.id, UNIT_FILE_OUTPUT, &output);
+	read_file(w, s.id, UNIT_FILE_SPEC, &spec);
+	assert_null(strstr(buf_cstr(&journal), "s3cr3t-value"));
+	assert_null(strstr(buf_cstr(&output), "s3cr3t-value"));
+	assert_null(strstr(buf_cstr(&spec), "s3cr3t-value"));
+	assert_non_null(strstr(buf_cstr(&journal), "the *** is ***, ab"));
+	assert_non_null(strstr(buf_cstr(&output), "***\n"));
+	assert_true(str_ends(buf_cstr(&output), "s3cr3")); /* the beginning of one is none */
+}
+
 static void test_stalled(void **state)
 {
 	CLEANUP_UNIT_SPEC struct unit_spec s;
@@ -410,6 +439,7 @@ int main(void)
 		TEST(test_broken_plugins),
 		TEST(test_broken_kill),
 		TEST(test_send),
+		TEST(test_secrets_are_masked),
 		TEST(test_stalled),
 		TEST(test_busy_is_not_stalled),
 		TEST(test_runaway),
