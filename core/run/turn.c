@@ -39,7 +39,10 @@ static int save_task(struct run *r, struct engine_action *a, struct err *e)
 	struct live *l = live_get(r, a->task);
 	CLEANUP_STR char *reason = reason_text(a);
 	int code = 0;
-	if (a->to == TASK_ASSIGNED && !l) {
+	if (a->to == TASK_ASSIGNED) {
+		/* A new attempt, perhaps right after the last one failed: nothing of that is under way. */
+		r->live.items[a->task] = NULL;
+		live_free(l);
 		l = live_new(r, a->task, e);
 		if (!l)
 			return e->code;
