@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""What every verb has in common: help, usage errors, unknown names."""
+
+import re
+
+import pytest
+
+
+def verbs(place):
+    """Every verb of the command table, subcommands included, as --help lists them."""
+    def listed(text):
+        return re.findall(r"^  ([a-z-]+) +\S", text, re.M)
+
+    for verb in listed(place.orch("--help").out):
+        text = place.orch(verb, "--help").out
+        subcommands = listed(text) if "COMMAND" in text.splitlines()[0] else []
+        if subcommands:
+            yield from ([verb, sub] for sub in subcommands)
+        else:
+            yield [verb]
+
+
+def test_version(place):
+    assert re.fullmatch(r"orch \S+\n", place.orch("--version").out)
+
+
+def test_every_verb_has_help(place):
+    seen = list(verbs(place))
+    assert ["dispatch"] in seen and ["plan", "check"] in seen
+    for verb in seen:
+        out = place.orch(*verb, "--help").out
+        assert out.startswith("usage: orch " + " ".join(verb)), verb
+
+
+def test_every_verb_refuses_an_unknown_option(place):
+    for verb in verbs(place):
+        result = place.orch(*verb, "--no-such-option", status=64)
+        assert "usage: orch " + " ".join(verb) in result.err, verb
+
+
+@pytest.mark.parametrize("args", [[], ["no-such-verb"], ["plan"], ["plan", "no-such-verb"]])
+def test_what_is_not_there_is_a_usage_error(place, args):
+    place.orch(*args, status=64)
+
+
+def test_a_dispatched_task_ends_in_the_integration_branch(repo):
+    repo.orch("dispatch", repo.plan("[task:one]\ncommand = echo hello > file\n"))
+    assert repo.git("show", "orch/demo/integration:file") == "hello"
