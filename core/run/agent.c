@@ -198,6 +198,9 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 	}
 	enum outcome outcome = exit_outcome(x);
 	const char *text = x->outcome_text && x->cause == CAUSE_EXITED ? x->outcome_text : x->text;
+	if (x->cause == CAUSE_KILLED)
+		text = outcome == OUTCOME_OVER_BUDGET ? "ended because its token budget is spent"
+						      : "ended by a request to stop";
 	struct engine_event ev = {
 		.kind = EVENT_ENDED,
 		.task = l->index,
@@ -205,6 +208,11 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 		.outcome = outcome,
 		.until = x->reset_at,
 	};
+	l->ended_until = x->reset_at;
+	if (str_replace(&l->ended_text, text) < 0) {
+		err_nomem(&err);
+		run_fault(r, &err);
+	}
 	/* Ended by us before its first process: the attempt never ran. */
 	if (x->cause == CAUSE_KILLED && x->started_at == 0)
 		ev.result = RESULT_CANCELLED;

@@ -22,7 +22,7 @@ void live_free(struct live *l)
 	free(l->worktree);
 	free(l->session);
 	free(l->usage_id);
-	free(l->last_message);
+	free(l->ended_text);
 	free(l);
 }
 

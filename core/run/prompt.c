@@ -26,14 +26,8 @@ static const char builtin_template[] =
 	"{{feedback}}\n"
 	"## Working here\n"
 	"You are attempt {{attempt}} at task {{task}} of plan {{plan}} (scope: {{scope}}), alone "
-	"in a git\n"
-	"worktree of your own; what you leave there is committed for you when you end.\n"
-	"`orch task` prints this text, `orch check` runs the checks above, `orch progress TEXT` "
-	"reports,\n"
-	"`orch finding --severity S --title T` records something a person should know, `orch done` "
-	"ends\n"
-	"(`--blocked REASON`: a person is needed; `--not-needed REASON`: there is nothing to "
-	"do).\n";
+	"in "
+	"a git\nworktree of your own; what you leave there is committed for you when you end.\n";
 
 struct prompt {
 	struct live *live;
@@ -135,6 +129,13 @@ static int note_scope(void *ctx, const struct task_row *row)
 	return 0;
 }
 
+/* A blank line behind a section, where there is one. */
+static void close_section(struct buf *section)
+{
+	if (section->len > 0)
+		buf_addc(section, '\n');
+}
+
 static int collect(struct prompt *p, struct err *e)
 {
 	struct live *l = p->live;
@@ -160,6 +161,9 @@ static int collect(struct prompt *p, struct err *e)
 			&p->feedback, utf8_cut(p->feedback.data, p->feedback.len, FEEDBACK_LIMIT));
 		buf_adds(&p->feedback, "\n[cut]\n");
 	}
+	close_section(&p->dependencies);
+	close_section(&p->invariants);
+	close_section(&p->feedback);
 	return code;
 }
 

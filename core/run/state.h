@@ -100,7 +100,10 @@ struct live {
 	int64_t usage_last[4];
 	double cost_sum, cost_last;
 	char *usage_id;
-	char *last_message;
+	/* How the agent ended, for the event that follows its commit. */
+	char *ended_text;
+	int64_t ended_until;
+	enum outcome ended_outcome;
 	bool cancel; /* the engine wants what is under way (job, command) to end, and to hear
 			CANCELLED */
 	bool hard;

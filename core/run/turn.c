@@ -40,7 +40,8 @@ static int save_task(struct run *r, struct engine_action *a, struct err *e)
 	CLEANUP_STR char *reason = reason_text(a);
 	int code = 0;
 	if (a->to == TASK_ASSIGNED) {
-		/* A new attempt, perhaps right after the last one failed: nothing of that is under way. */
+		/* A new attempt, perhaps right after the last one failed: nothing of that is under
+		 * way. */
 		r->live.items[a->task] = NULL;
 		live_free(l);
 		l = live_new(r, a->task, e);
@@ -131,7 +132,8 @@ static void tell_change(struct run *r, const struct engine_action *a)
 	CLEANUP_STR char *fetched = NULL;
 	struct live *l = live_get(r, a->task);
 	if (!l)
-		IGNORE(store_task(r->store, a->task_after.id, copy_name, &fetched, NULL)); /* shown as ? */
+		IGNORE(store_task(
+			r->store, a->task_after.id, copy_name, &fetched, NULL)); /* shown as ? */
 	struct run_change change = {
 		.plan = r->plans.items[a->plan]->name,
 		.task = l ? l->name : (fetched ? fetched : "?"),

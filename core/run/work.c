@@ -197,8 +197,14 @@ static void commit_done(struct job *job)
 		return;
 	}
 	l->commit = c->made.commit;
-	run_post_task(r, l, EVENT_COMMITTED, c->made.changed ? RESULT_DONE : RESULT_UNCHANGED,
-		c->made.changed ? NULL : "the agent changed nothing");
+	bool idle = !c->made.changed && l->ended_outcome == OUTCOME_OK;
+	run_post(r,
+		(struct engine_event){.kind = EVENT_COMMITTED,
+			.task = l->index,
+			.plan = ENGINE_NONE,
+			.result = c->made.changed ? RESULT_DONE : RESULT_UNCHANGED,
+			.until = l->ended_until},
+		idle ? "the agent said it is done and changed nothing" : l->ended_text);
 }
 
 static void commit_free(struct job *job)
@@ -216,6 +222,7 @@ void work_commit(struct live *l, enum outcome outcome)
 {
 	struct err err = ERR_INIT;
 	struct commit *c = calloc(1, sizeof(*c));
+	l->ended_outcome = outcome;
 	if (c) {
 		c->job.perform = commit_perform;
 		c->job.done = commit_done;

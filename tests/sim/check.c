@@ -65,6 +65,9 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 	w->started_this_run -= a->from == TASK_ASSIGNED && a->to == TASK_PENDING && w->engine_began;
 	if (a->to == TASK_PASSED && w->worktrees && (!t->committed[after->attempt] || !t->merged))
 		check_fail(w, "task %u: passed without commit or merge", i);
+	/* An agent that we asked to end is never judged, whatever it said at its end. */
+	if (a->to == TASK_CHECKING && t->units[after->attempt].killed_for != OUTCOME_NONE)
+		check_fail(w, "task %u: attempt %u was cut off and yet judged", i, after->attempt);
 	if (a->to == TASK_PASSED && after->outcome != OUTCOME_OK &&
 		after->outcome != OUTCOME_NOT_NEEDED && !after->approved)
 		check_fail(w, "task %u: passed with outcome %s", i, outcome_name(after->outcome));
@@ -90,7 +93,7 @@ void check_start(struct world *w, uint32_t i)
 	for (uint32_t k = 0; k < MAX_ATTEMPTS; k++)
 		if (t->units[k].live)
 			check_fail(w, "task %u: two agents at once", i);
-	if (w->draining)
+	if (w->draining || w->faulted)
 		check_fail(w, "task %u started after a cancel", i);
 }
 
@@ -120,6 +123,8 @@ void check_halt(struct world *w)
 	uint32_t all = w->also | (1U << w->halt);
 	if (w->also && (uint32_t)__builtin_ctz(w->also) < (uint32_t)w->halt)
 		check_fail(w, "halt %s is not the first of its reasons", halt_reason_name(w->halt));
+	if (w->faulted != !!(all & (1U << HALT_IO_ERROR)))
+		check_fail(w, "fault: %d, halt reasons %x", w->faulted, all);
 	if (w->draining != !!(all & (1U << HALT_INTERRUPTED)))
 		check_fail(w, "interrupted: %d, halt reasons %x", w->draining, all);
 	if ((n[TASK_AWAITING_REVIEW] > 0) != !!(all & (1U << HALT_REVIEW_REQUIRED)))
@@ -137,9 +142,9 @@ void check_halt(struct world *w)
 	if (w->draining && w->now > w->cancelled_at + w->config.drain_ms + 10000)
 		check_fail(w, "the end took %lld ms after the cancel",
 			(long long)(w->now - w->cancelled_at));
-	if (!w->draining && (n[TASK_CHECKING] || n[TASK_INTEGRATING]))
+	if (!w->draining && !w->faulted && (n[TASK_CHECKING] || n[TASK_INTEGRATING]))
 		check_fail(w, "halted with work to judge or to merge");
-	if (n[TASK_RUNNING] || n[TASK_ASSIGNED])
+	if ((n[TASK_RUNNING] && !w->faulted) || n[TASK_ASSIGNED])
 		check_fail(w, "halted with running tasks");
 }
 
@@ -148,7 +153,8 @@ void check_end(struct world *w)
 	for (uint32_t i = 0; i < w->n_tasks; i++) {
 		struct sim_task *t = &w->tasks[i];
 		for (uint32_t k = 1; k < MAX_ATTEMPTS; k++)
-			if (t->starts[k] && t->closes[k] != 1)
+			if (t->starts[k] && t->closes[k] != 1 &&
+				!(t->row.attempt_open && t->row.attempt == k))
 				check_fail(w, "task %u: attempt %u started but ended %d times", i,
 					k, t->closes[k]);
 	}

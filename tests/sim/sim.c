@@ -21,7 +21,7 @@ static bool disturb(struct world *w)
 	struct engine_event ev = {.plan = ENGINE_NONE, .text = "sim"};
 	uint32_t i = (uint32_t)(world_random(w) % w->n_tasks);
 	ev.task = i;
-	switch (world_random(w) % 12) {
+	switch (world_random(w) % 13) {
 	case 0:
 		if (w->draining || !world_chance(w, 20))
 			return true;
@@ -62,6 +62,13 @@ static bool disturb(struct world *w)
 	case 10:
 		ev.kind = EVENT_USAGE;
 		ev.tokens = 100;
+		break;
+	case 11:
+		if (w->faulted || !world_chance(w, 10))
+			return true;
+		w->faulted = true;
+		ev.kind = EVENT_FAULT;
+		ev.halt = HALT_IO_ERROR;
 		break;
 	default:
 		ev.kind = EVENT_OVERRIDE;

@@ -33,7 +33,6 @@ void world_init(struct world *w, uint64_t seed)
 	w->max_agents = 1 + below(w, 5);
 	w->cap = world_chance(w, 10) ? 1 + below(w, 6) : 0;
 	w->plan_status = PLAN_APPROVED;
-	w->pending_usage = -1;
 	w->config = (struct engine_config){
 		.max_agents = 1 + below(w, 6),
 		.drain_ms = 10000,
@@ -107,7 +106,7 @@ static bool apply(struct world *w, struct engine_actions *actions, bool may_cras
 void world_boot(struct world *w)
 {
 	w->engine = engine_new(&w->config);
-	w->halted = w->draining = w->hold = false;
+	w->halted = w->draining = w->faulted = w->hold = false;
 	w->started_this_run = 0;
 	uint32_t index, plan;
 	if (!w->engine || engine_add_harness(w->engine, 0, &index) < 0 ||
@@ -244,8 +243,6 @@ static void kill_agent(struct world *w, struct sim_task *t, const struct engine_
 	int64_t at = w->now + (a->hard ? 1 : u->ignores_term ? a->kill_after_ms : 50);
 	if (at < u->ends_at) {
 		u->ends_at = at;
-		if (u->live)
-			u->outcome = a->why;
 	}
 }
 
@@ -371,6 +368,11 @@ static bool finish_job(struct world *w, uint32_t i)
 		break;
 	case JOB_COMMIT:
 		ev.kind = EVENT_COMMITTED;
+		if (w->faulted && world_chance(w, 50)) {
+			ev.result =
+				RESULT_CANCELLED; /* the disk is full: no commit can be made now */
+			break;
+		}
 		ev.result = world_chance(w, 90)
 				    ? RESULT_DONE
 				    : (world_chance(w, 50) ? RESULT_UNCHANGED : RESULT_FAILED);
@@ -410,7 +412,9 @@ static bool report_agent(struct world *w, uint32_t i)
 	t->job = JOB_NONE;
 	u->told_ended = true;
 	struct engine_event ev = task_event(i, EVENT_ENDED);
-	ev.outcome = u->killed_for != OUTCOME_NONE ? u->killed_for : u->outcome;
+	/* An agent may have ended by itself in the moment before our kill reached it. */
+	bool obeyed = u->killed_for != OUTCOME_NONE && world_chance(w, 70);
+	ev.outcome = obeyed ? u->killed_for : u->outcome;
 	ev.until = world_chance(w, 50) ? w->now + 90000 : 0;
 	return world_step(w, ev);
 }

@@ -76,9 +76,9 @@ struct world {
 	struct engine *engine;
 	bool engine_began;
 	bool draining;
+	bool faulted;
 	bool hold;
 	int64_t cancelled_at;
-	int pending_usage; /* the task that reports tokens next, -1: none */
 	uint64_t steps;
 	uint64_t crashes;
 	bool trace;
