@@ -66,7 +66,8 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 	if (a->to == TASK_PASSED && w->worktrees && (!t->committed[after->attempt] || !t->merged))
 		check_fail(w, "task %u: passed without commit or merge", i);
 	/* An agent that we asked to end is never judged, whatever it said at its end. */
-	if (a->to == TASK_CHECKING && t->units[after->attempt].killed_for != OUTCOME_NONE)
+	if (a->from == TASK_RUNNING && a->to == TASK_CHECKING &&
+		t->units[after->attempt].killed_now)
 		check_fail(w, "task %u: attempt %u was cut off and yet judged", i, after->attempt);
 	if (a->to == TASK_PASSED && after->outcome != OUTCOME_OK &&
 		after->outcome != OUTCOME_NOT_NEEDED && !after->approved)

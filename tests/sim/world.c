@@ -152,7 +152,7 @@ void world_boot(struct world *w)
 		if (engine_add_task(w->engine, &ti, &index) < 0)
 			abort();
 		struct unit *u = current_unit(t);
-		u->told_started = u->told_ended = false;
+		u->told_started = u->told_ended = u->killed_now = false;
 		t->job = t->status == TASK_ASSIGNED || t->status == TASK_RUNNING ? JOB_AGENT
 										 : JOB_NONE;
 		if (t->job == JOB_AGENT && !u->exists)
@@ -240,6 +240,7 @@ static void kill_agent(struct world *w, struct sim_task *t, const struct engine_
 	if (!u->exists)
 		return;
 	u->killed_for = a->why;
+	u->killed_now = true;
 	int64_t at = w->now + (a->hard ? 1 : u->ignores_term ? a->kill_after_ms : 50);
 	if (at < u->ends_at) {
 		u->ends_at = at;

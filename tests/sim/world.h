@@ -33,6 +33,7 @@ struct unit {
 	bool told_ended;
 	enum outcome outcome;
 	enum outcome killed_for; /* OUTCOME_NONE: nobody asked it to end */
+	bool killed_now;         /* by the engine that lives now */
 	bool ignores_term;
 	int64_t ends_at;
 	int64_t kill_at;
