@@ -172,7 +172,7 @@ static void test_abandon(void **state)
 	assert_int_equal(unit_abandon(u, &e), 0);
 	assert_false(await_event(u, UNIT_EVENT_ENDED, &event));
 	unit_free(u);
-	check_lost(w, &s, true);
+	check_lost(w, &s, lifecycle_containment(w->lc) == CONTAINMENT_CGROUP);
 }
 
 static void test_never_ran(void **state)
