@@ -15,6 +15,7 @@ struct found_unit {
 	struct run *run;
 	char id[UNIT_ID_LEN + 1];
 	int64_t task_id; /* 0: nothing waits for it; it is to be ended */
+	bool unknown;    /* a command of a gate or a set-up: it has no row, only a directory */
 	struct unit *unit;
 	enum unit_found found;
 	struct unit_exit exit;
@@ -34,8 +35,13 @@ static void look(struct job *job)
 		return;
 	if (f->task_id == 0 && f->found == UNIT_FOUND_LIVE) {
 		f->job.result = unit_abandon(f->unit, &f->job.err);
-		return;
+		unit_free(f->unit);
+		f->unit = NULL;
 	}
+	if (f->unknown && f->job.result == 0)
+		f->job.result = lifecycle_remove(f->run->lifecycle, f->id, &f->job.err);
+	if (f->task_id == 0)
+		return;
 	if (f->found == UNIT_FOUND_ENDED || f->found == UNIT_FOUND_LOST)
 		f->job.result =
 			lifecycle_exit_read(f->run->lifecycle, f->id, &f->exit, &f->job.err);
@@ -122,6 +128,33 @@ static int note_open(void *ctx, const struct unit_row *row)
 	return found_add(scan->run, row->id, 0, scan->err) ? 0 : scan->err->code;
 }
 
+static int note_known(void *ctx, const struct unit_row *row)
+{
+	bool *known = ctx;
+	(void)row;
+	*known = true;
+	return 0;
+}
+
+/* Directories that no row knows of. */
+static int add_unknown(struct run *r, struct err *e)
+{
+	CLEANUP_STRV char **ids = NULL;
+	int code = lifecycle_list(r->lifecycle, &ids, e);
+	for (size_t i = 0; code == 0 && ids && ids[i]; i++) {
+		bool known = map_get(&r->found->by_id, ids[i]) != NULL;
+		if (!known)
+			code = store_unit(r->store, ids[i], note_known, &known, e);
+		if (code < 0 || known)
+			continue;
+		struct found_unit *f = found_add(r, ids[i], 0, e);
+		if (!f)
+			return e->code;
+		f->unknown = true;
+	}
+	return code;
+}
+
 int reconcile_start(struct run *r, struct err *e)
 {
 	r->found = calloc(1, sizeof(*r->found));
@@ -140,6 +173,8 @@ int reconcile_start(struct run *r, struct err *e)
 	VEC_FREE(&scan.under_way);
 	if (code == 0)
 		code = store_each_open_unit(r->store, note_open, &scan, e);
+	if (code == 0)
+		code = add_unknown(r, e);
 	for (size_t i = 0; code == 0 && i < r->found->list.count; i++) {
 		code = job_start(r, NULL, &r->found->list.items[i]->job, e);
 		if (code == 0)
@@ -227,7 +262,8 @@ void reconcile_finish(struct run *r)
 	}
 	vec_foreach(f, &r->found->list) {
 		struct err err = ERR_INIT;
-		bool over = (*f)->task_id == 0 || (*f)->found == UNIT_FOUND_NEVER_RAN;
+		bool over = !(*f)->unknown &&
+			    ((*f)->task_id == 0 || (*f)->found == UNIT_FOUND_NEVER_RAN);
 		if (over && run_tx(r) == 0 &&
 			store_unit_end(r->store, (*f)->id, run_now(r), &err) < 0)
 			run_fault(r, &err);

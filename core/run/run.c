@@ -440,6 +440,7 @@ static void run_begin(struct run *r)
 		post_request(r);
 	reconcile_finish(r);
 	check_room(r);
+	tidy_start(r);
 	if (r->options.listener.tick)
 		uv_timer_start(&r->tick, on_tick, 1000, 1000);
 	uv_timer_start(&r->backup, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);

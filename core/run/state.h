@@ -273,6 +273,10 @@ enum engine_mode reconcile_mode(struct run *r, const struct task_row *row);
 void reconcile_finish(struct run *r);
 void reconcile_free(struct run *r);
 
+/* tidy.c */
+void tidy_start(struct run *r);
+void tidy_plan(struct run *r, struct rplan *p);
+
 /* load.c */
 int load_plans(struct run *r, struct err *e) MUST_CHECK;
 int load_engine(struct run *r, struct err *e) MUST_CHECK;

@@ -249,6 +249,9 @@ static void act(struct run *r, struct engine_action *a)
 		break;
 	case ACT_HALT:
 		tell_halt(r, a);
+		if (a->plan_status == PLAN_COMPLETED &&
+			r->config->orch.keep_worktrees != CONFIG_KEEP_WORKTREES_ALL)
+			tidy_plan(r, r->plans.items[a->plan]);
 		break;
 	case ACT_REFUSE:
 		free(r->refused);
