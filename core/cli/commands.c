@@ -61,5 +61,68 @@ const struct cli_command cli_commands[] = {
 		.summary = "check, store and show plans",
 		.subcommands = plan_commands,
 	},
+	{
+		.name = "status",
+		.args = "[PLAN] [--watch] [--json]",
+		.summary = "show where every plan and task stands",
+		.help = "--watch shows it anew every second on a terminal, elsewhere whenever "
+			"something "
+			"has\nchanged, until Ctrl+C (exit status 0).",
+		.run = cmd_status,
+		.reads_signals = true,
+	},
+	{
+		.name = "log",
+		.args = "[PLAN/]TASK [-f] [--attempt=N] [--json | --raw]",
+		.summary = "tell what happened to a task",
+		.help = "-f goes on until the task has passed, failed or been escalated. --json "
+			"prints "
+			"the events of\nits agents, a line each; --raw the agent's output as it "
+			"was "
+			"captured.",
+		.run = cmd_log,
+		.reads_signals = true,
+	},
+	{
+		.name = "gate",
+		.args = "[PLAN/]TASK [--attempt=N] [--json]",
+		.summary = "show the results of a task's invariants",
+		.run = cmd_gate,
+	},
+	{
+		.name = "approve",
+		.args = "[PLAN/]TASK [--override] [--reason=TEXT] [--json]",
+		.summary = "let a task that awaits review pass: its work is merged",
+		.help = "--override takes the last commit of a failed or escalated task as it is, "
+			"and "
+			"needs a reason.\nExit status 1: the task's state does not allow it, or "
+			"its work "
+			"could not be merged\n(a conflict, or a red merge); 130: interrupted, the "
+			"merge is "
+			"made by the next dispatch.",
+		.run = cmd_approve,
+		.reads_signals = true,
+	},
+	{
+		.name = "reject",
+		.args = "[PLAN/]TASK --reason=TEXT [--json]",
+		.summary = "send a task that awaits review back, with the reason as feedback",
+		.help = "The next dispatch tries it again, unless its retries are used up. Exit "
+			"status "
+			"1: the task\ndoes not await review.",
+		.run = cmd_reject,
+		.reads_signals = true,
+	},
+	{
+		.name = "retry",
+		.args = "[PLAN/]TASK [--continue] [--force] [--json]",
+		.summary = "let a failed or escalated task be tried again by the next dispatch",
+		.help = "--continue goes on from the tree of its last attempt. --force also takes "
+			"back a "
+			"task that\nawaits review. Exit status 1: the task's state does not allow "
+			"it.",
+		.run = cmd_retry,
+		.reads_signals = true,
+	},
 	{.name = NULL},
 };

@@ -110,6 +110,25 @@ int lock_take_existing(int dirfd, const char *name, int64_t deadline_ms, int *re
 	return take(dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC, deadline_ms, ret_fd, e);
 }
 
+int lock_is_held(int dirfd, const char *name, bool *ret, struct err *e)
+{
+	CLEANUP(closep) int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno != ENOENT)
+		return err_errno(e, -errno, "cannot look at the lock '%s'", name);
+	/* Shared, so that several who look do not take each other for a holder. */
+	bool held = false;
+	while (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0) {
+		if (errno == EINTR)
+			continue;
+		if (errno != EWOULDBLOCK)
+			return err_errno(e, -errno, "cannot look at the lock '%s'", name);
+		held = true;
+		break;
+	}
+	*ret = held;
+	return 0;
+}
+
 int lock_write_holder(int lock_fd, const char *text, struct err *e)
 {
 	size_t len = strlen(text);

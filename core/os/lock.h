@@ -31,6 +31,11 @@ int lock_take_existing(
 int lock_write_holder(int lock_fd, const char *text, struct err *e) MUST_CHECK;
 int lock_read_holder(int dirfd, const char *name, struct buf *ret, struct err *e) MUST_CHECK;
 
+/*
+ * Whether somebody holds the lock now, without taking it from anybody: a try with a deadline of its
+ * own is disturbed for microseconds at most. A missing file is not locked.
+ */
+int lock_is_held(int dirfd, const char *name, bool *ret, struct err *e) MUST_CHECK;
 /* Whether flock on this file system means nothing on other machines (NFS, SMB, 9p, FUSE...). */
 bool fd_on_network_fs(int fd);
 

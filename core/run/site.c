@@ -221,6 +221,36 @@ int site_lock(const struct site *s, int *ret_fd, struct err *e)
 	return 0;
 }
 
+int site_engine(const struct site *s, struct site_engine *ret, struct err *e)
+{
+	CLEANUP_BUF struct buf holder = BUF_INIT;
+	CLEANUP(closep) int dir = open(s->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*ret = (struct site_engine){0};
+	if (dir < 0)
+		return errno == ENOENT ? 0 : err_errno(e, -errno, "cannot open '%s'", s->state_dir);
+	int r = lock_read_holder(dir, LOCK_FILE, &holder, e);
+	if (r < 0)
+		return r;
+	struct proc_id id = {0};
+	int pid = 0;
+	unsigned long long starttime = 0;
+	int n = sscanf(buf_cstr(&holder),
+		"{\"pid\":%d,\"starttime\":%llu,\"boot_id\":\"%36[0-9a-f-]\"}", &pid, &starttime,
+		id.boot_id);
+	id.pid = pid;
+	id.starttime = starttime;
+	/* The text of one who is gone stays; it need not be asked of the lock. */
+	if (n == 3 && !proc_is_alive(&id))
+		return 0;
+	struct site_engine found = {.pid = n == 3 ? pid : 0};
+	r = lock_is_held(dir, LOCK_FILE, &found.running, e);
+	if (r < 0)
+		return r;
+	if (found.running)
+		*ret = found;
+	return 0;
+}
+
 int site_read(const struct site *s, struct store **ret, struct err *e)
 {
 	*ret = NULL;

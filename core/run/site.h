@@ -51,6 +51,15 @@ struct git_ctx site_git(const struct site *s);
  */
 int site_lock(const struct site *s, int *ret_fd, struct err *e) MUST_CHECK;
 
+/* Who holds that lock now. */
+struct site_engine {
+	bool running;
+	int pid; /* 0: not known */
+};
+/* Does not disturb a holder, nor one that is about to become it. No state directory: not running.
+ */
+int site_engine(const struct site *s, struct site_engine *ret, struct err *e) MUST_CHECK;
+
 /*
  * Opens the database for reading. *ret is NULL when nothing was ever dispatched here. An older
  * schema is upgraded first (which takes the lock for a moment).

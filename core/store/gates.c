@@ -46,6 +46,23 @@ int store_each_event(struct store *s, int64_t plan_id, int64_t task_id, int64_t 
 	return r;
 }
 
+int store_each_finding(struct store *s, int64_t plan_id, finding_fn fn, void *ctx, struct err *e)
+{
+	sqlite3_stmt *q = db_query(s, e,
+		"SELECT t.name, v.data FROM event v JOIN task t ON t.id = v.task_id"
+		" WHERE v.plan_id = ? AND v.kind = 'finding' ORDER BY v.seq",
+		"i", plan_id);
+	int r = q ? 0 : (e ? e->code : -EIO);
+	while (q && (r = db_next(s, q, e)) > 0) {
+		r = fn(ctx, col_str(q, 0), col_str(q, 1));
+		if (r != 0) {
+			db_done(q);
+			break;
+		}
+	}
+	return r;
+}
+
 /* ---- invariants ---- */
 
 static int each_invariant(
@@ -132,7 +149,7 @@ int store_each_gate_result(struct store *s, int64_t task_id, int64_t attempt, ga
 	sqlite3_stmt *q = db_query(s, e,
 		"SELECT stage, invariant, passed, timed_out, cached, red_before, advisory, "
 		"exit_code,"
-		" signal, duration_ms, stdout, stderr FROM gate_result"
+		" signal, duration_ms, stdout, stderr, id, at FROM gate_result"
 		" WHERE task_id = ? AND attempt = ? ORDER BY id",
 		"ii", task_id, attempt);
 	int r = q ? 0 : (e ? e->code : -EIO);
@@ -152,6 +169,8 @@ int store_each_gate_result(struct store *s, int64_t task_id, int64_t attempt, ga
 			.duration_ms = col_int(q, 9),
 			.out = col_str(q, 10),
 			.errout = col_str(q, 11),
+			.id = col_int(q, 12),
+			.at = col_int(q, 13),
 		};
 		r = fn(ctx, &row);
 		if (r != 0) {

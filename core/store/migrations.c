@@ -360,7 +360,11 @@ static const char step_1
 																																																																																																				      " PRIMARY KEY (tree, fingerprint)"
 																																																																																																				      ") STRICT, WITHOUT ROWID;";
 
-static const char *const steps[] = {step_1};
+/* Findings are few among many events, and every status asks for them. */
+static const char step_2[] =
+	"CREATE INDEX event_finding ON event (plan_id, seq) WHERE kind = 'finding';";
+
+static const char *const steps[] = {step_1, step_2};
 
 int store_schema_latest(void)
 {

@@ -97,8 +97,14 @@ int store_plan_set_status(
 	struct store *s, int64_t id, enum plan_status status, int64_t now, struct err *e)
 {
 	(void)now;
-	return db_run(s, e, "UPDATE plan SET status = ? WHERE id = ?", "si",
+	int r = db_run(s, e, "UPDATE plan SET status = ? WHERE id = ?", "si",
 		plan_status_name(status), id);
+	if (r < 0 || (status != PLAN_RUNNING && status != PLAN_COMPLETED))
+		return r;
+	return db_run(s, e,
+		"UPDATE plan SET halt = NULL, halt_also = 0, halt_at = NULL, halt_commit = NULL,"
+		" halt_commit_oid = NULL, halt_commit_why = NULL WHERE id = ?",
+		"i", id);
 }
 
 int store_plan_set_paused(struct store *s, int64_t id, bool paused, struct err *e)

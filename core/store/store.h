@@ -90,6 +90,7 @@ int store_plan_import(struct store *s, const struct plan *plan, enum plan_status
 int store_plan_update(struct store *s, int64_t id, const struct plan *plan, int64_t now,
 	struct err *e) MUST_CHECK;
 int store_plan_delete(struct store *s, int64_t id, struct err *e) MUST_CHECK;
+/* A plan that runs again, or was completed afterwards, is no longer halted. */
 int store_plan_set_status(struct store *s, int64_t id, enum plan_status status, int64_t now,
 	struct err *e) MUST_CHECK;
 int store_plan_set_paused(struct store *s, int64_t id, bool paused, struct err *e) MUST_CHECK;
@@ -154,6 +155,16 @@ int store_each_need(
 	struct store *s, int64_t task_id, need_fn fn, void *ctx, struct err *e) MUST_CHECK;
 int store_each_edge(
 	struct store *s, int64_t plan_id, edge_fn fn, void *ctx, struct err *e) MUST_CHECK;
+/* fn(ctx, task, invariant's name) for every invariant of the plan's tasks, in each task's order;
+ * task 0: the plan's own list. */
+typedef int (*judged_fn)(void *ctx, int64_t task, const char *invariant);
+int store_each_judged(
+	struct store *s, int64_t plan_id, judged_fn fn, void *ctx, struct err *e) MUST_CHECK;
+/* For every task of the plan: the harness of its newest attempt (NULL: none yet), and whether it is
+ * a command. */
+typedef int (*task_harness_fn)(void *ctx, int64_t task, const char *harness, bool is_command);
+int store_each_task_harness(
+	struct store *s, int64_t plan_id, task_harness_fn fn, void *ctx, struct err *e) MUST_CHECK;
 /* Prompt and command of a task; owned, NULL where not set. */
 int store_task_text(struct store *s, int64_t id, char **ret_prompt, char **ret_command,
 	struct err *e) MUST_CHECK;
@@ -164,7 +175,7 @@ struct task_save {
 	int64_t plan_id;
 	enum task_status from, to;
 	enum outcome outcome; /* NONE while the attempt is open */
-	const char *reason;   /* NULL: keeps the old one */
+	const char *reason;   /* why it is in `to` now; NULL: no reason */
 	int64_t attempt;
 	bool attempt_open;
 	int64_t retries_used;
@@ -175,6 +186,8 @@ struct task_save {
 int store_save_task(
 	struct store *s, const struct task_save *save, int64_t now, struct err *e) MUST_CHECK;
 int store_task_set_paused(struct store *s, int64_t id, bool paused, struct err *e) MUST_CHECK;
+/* Whether the next attempt goes on from the last one's tree. */
+int store_task_set_carry(struct store *s, int64_t id, bool carry, struct err *e) MUST_CHECK;
 int store_task_set_place(struct store *s, int64_t id, const char *branch, const char *worktree,
 	struct err *e) MUST_CHECK;
 int store_task_set_commit(struct store *s, int64_t id, const char *oid, struct err *e) MUST_CHECK;
@@ -273,6 +286,10 @@ typedef int (*event_row_fn)(void *ctx, const struct event_row *row);
 /* Events of a task (0: of the whole plan) with seq > after, in order. */
 int store_each_event(struct store *s, int64_t plan_id, int64_t task_id, int64_t after,
 	event_row_fn fn, void *ctx, struct err *e) MUST_CHECK;
+/* Findings of a plan's agents, in order; data is JSON as it was stored. */
+typedef int (*finding_fn)(void *ctx, const char *task, const char *data);
+int store_each_finding(
+	struct store *s, int64_t plan_id, finding_fn fn, void *ctx, struct err *e) MUST_CHECK;
 int store_add_tokens(struct store *s, int64_t task_id, int64_t attempt, const int64_t tokens[4],
 	double cost, struct err *e) MUST_CHECK;
 
@@ -299,6 +316,8 @@ int store_each_merge_invariant(struct store *s, int64_t plan_id, int64_t task_id
 	invariant_row_fn fn, void *ctx, struct err *e) MUST_CHECK;
 
 struct gate_result_row {
+	int64_t id; /* grows; read only */
+	int64_t at; /* wall clock ms; read only */
 	int64_t task_id, attempt;
 	const char *stage; /* task, merge, baseline, check */
 	const char *invariant;

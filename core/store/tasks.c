@@ -134,6 +134,42 @@ int store_each_edge(struct store *s, int64_t plan_id, edge_fn fn, void *ctx, str
 	return r;
 }
 
+int store_each_judged(struct store *s, int64_t plan_id, judged_fn fn, void *ctx, struct err *e)
+{
+	sqlite3_stmt *q = db_query(s, e,
+		"SELECT j.task_id, i.name FROM judged_by j JOIN invariant i ON i.id = "
+		"j.invariant_id"
+		" WHERE j.plan_id = ? ORDER BY j.task_id, j.seq",
+		"i", plan_id);
+	int r = q ? 0 : (e ? e->code : -EIO);
+	while (q && (r = db_next(s, q, e)) > 0) {
+		r = fn(ctx, col_int(q, 0), col_str(q, 1));
+		if (r != 0) {
+			db_done(q);
+			break;
+		}
+	}
+	return r;
+}
+
+int store_each_task_harness(
+	struct store *s, int64_t plan_id, task_harness_fn fn, void *ctx, struct err *e)
+{
+	sqlite3_stmt *q = db_query(s, e,
+		"SELECT t.id, a.harness, t.command IS NOT NULL FROM task t LEFT JOIN attempt a"
+		" ON a.task_id = t.id AND a.number = t.attempt WHERE t.plan_id = ?",
+		"i", plan_id);
+	int r = q ? 0 : (e ? e->code : -EIO);
+	while (q && (r = db_next(s, q, e)) > 0) {
+		r = fn(ctx, col_int(q, 0), col_str(q, 1), col_bool(q, 2));
+		if (r != 0) {
+			db_done(q);
+			break;
+		}
+	}
+	return r;
+}
+
 int store_each_need(struct store *s, int64_t task_id, need_fn fn, void *ctx, struct err *e)
 {
 	sqlite3_stmt *q =
@@ -174,7 +210,7 @@ int store_task_text(
 int store_save_task(struct store *s, const struct task_save *t, int64_t now, struct err *e)
 {
 	int r = db_run(s, e,
-		"UPDATE task SET status = ?, outcome = ?, reason = coalesce(?, reason), attempt = "
+		"UPDATE task SET status = ?, outcome = ?, reason = ?, attempt = "
 		"?,"
 		" attempt_open = ?, retries_used = ?, lost_row = ?, conflict_row = ?,"
 		" unchanged_row = ?, not_before = ?, paused = ?, approved = ?, carry = ?,"
@@ -201,6 +237,11 @@ int store_save_task(struct store *s, const struct task_save *t, int64_t now, str
 int store_task_set_paused(struct store *s, int64_t id, bool paused, struct err *e)
 {
 	return db_run(s, e, "UPDATE task SET paused = ? WHERE id = ?", "bi", paused, id);
+}
+
+int store_task_set_carry(struct store *s, int64_t id, bool carry, struct err *e)
+{
+	return db_run(s, e, "UPDATE task SET carry = ? WHERE id = ?", "bi", carry, id);
 }
 
 int store_task_set_place(

@@ -120,6 +120,7 @@ class Place:
         """Starts orch; the caller waits for it (see finish)."""
         kwargs.setdefault("cwd", self.path)
         kwargs.setdefault("env", self.env)
+        kwargs.setdefault("bufsize", 0)  # what readline() leaves is there for finish()
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("stdout", subprocess.PIPE)
         kwargs.setdefault("stderr", subprocess.PIPE)

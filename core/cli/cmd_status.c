@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* orch status: where every plan and task stands. */
+#include "cli/commands.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "cli/status_text.h"
+#include "run/status.h"
+
+#include <poll.h>
+#include <string.h>
+
+#define WATCH_MS 1000
+
+struct status {
+	struct cli *cli;
+	struct cli_site at;
+	const char *plan;
+	bool json, watch;
+	bool terminal;
+	char *shown; /* what was printed last */
+};
+
+/* One look, as it will be printed; owned. 0 or an exit status. */
+static int look(struct status *s, char **ret)
+{
+	struct err e = ERR_INIT;
+	int64_t plan_id = 0;
+	char name[101];
+	json_t *status = NULL;
+	if (!s->at.store && site_read(s->at.site, &s->at.store, &e) < 0)
+		return cli_error(s->cli, &e);
+	if (s->plan) {
+		int code = cli_find_plan(s->cli, s->at.store, s->plan, &plan_id, name);
+		if (code)
+			return code;
+	}
+	if (status_json(s->at.site, s->at.store, plan_id, &status, &e) < 0)
+		return cli_error(s->cli, &e);
+	if (s->json) {
+		CLEANUP(freep) char *text = json_dumps(status, JSON_COMPACT | JSON_PRESERVE_ORDER);
+		*ret = text ? str_printf("%s\n", text) : NULL;
+	} else {
+		*ret = status_text(status);
+	}
+	json_decref(status);
+	if (!*ret) {
+		err_nomem(&e);
+		return cli_error(s->cli, &e);
+	}
+	return 0;
+}
+
+/* Whether a stop signal came within a second. */
+static bool stopped(const struct cli *cli)
+{
+	struct pollfd p = {.fd = cli->signal_fd, .events = POLLIN};
+	return poll(&p, 1, WATCH_MS) > 0;
+}
+
+static void show(struct status *s, char *text)
+{
+	bool redraw = s->watch && s->terminal;
+	if (redraw)
+		fputs("\033[H\033[J", stdout);
+	if (redraw || !str_eq(text, s->shown))
+		fputs(text, stdout);
+	free(s->shown);
+	s->shown = text;
+}
+
+static int run(struct status *s)
+{
+	for (;;) {
+		char *text = NULL;
+		int status = look(s, &text);
+		if (status)
+			return status;
+		show(s, text);
+		status = cli_flush(0);
+		if (status || !s->watch || stopped(s->cli))
+			return status;
+	}
+}
+
+int cmd_status(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, 'j'}, {"watch", no_argument, NULL, 'w'}, CLI_OPTIONS};
+	struct status s = {.cli = cli, .at = CLI_SITE_INIT};
+	int val, status = -1;
+	while ((val = cli_option(cli, argc, argv, options, &status)) != -1) {
+		if (val == CLI_EXIT)
+			return status;
+		if (val == 'j')
+			s.json = true;
+		else if (val == 'w')
+			s.watch = true;
+		else
+			return cli_usage(cli, "unknown option '-%c'", val);
+	}
+	if (optind < argc)
+		s.plan = argv[optind++];
+	if (optind < argc)
+		return cli_usage(cli, "one plan at a time; '%s' is too many", argv[optind]);
+	s.terminal = !s.json && isatty(STDOUT_FILENO);
+	status = cli_site_open_bare(cli, &s.at);
+	if (status == 0)
+		status = run(&s);
+	free(s.shown);
+	cli_site_close(&s.at);
+	return status;
+}

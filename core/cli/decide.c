@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/decide.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "run/json_text.h"
+
+#include <string.h>
+
+static int note_task(void *ctx, const struct task_row *row)
+{
+	struct decide *d = ctx;
+	d->to = row->status;
+	free(d->text);
+	d->text = str_dup(row->reason);
+	return 0;
+}
+
+static int note_plan(void *ctx, const struct plan_row *row)
+{
+	struct decide *d = ctx;
+	d->plan = row->status;
+	return 0;
+}
+
+static int read_state(struct decide *d)
+{
+	struct err e = ERR_INIT;
+	int r = store_task(d->at.store, d->task.task_id, note_task, d, &e);
+	if (r >= 0)
+		r = store_plan(d->at.store, d->task.plan_id, note_plan, d, &e);
+	return r < 0 ? cli_error(d->cli, &e) : 0;
+}
+
+int decide_open(struct decide *d, const char *name)
+{
+	int status = cli_site_open(d->cli, CLI_WRITE, &d->at);
+	if (status == 0)
+		status = cli_find_task(d->cli, d->at.store, name, &d->task);
+	if (status == 0)
+		status = read_state(d);
+	d->from = d->to;
+	return status;
+}
+
+void decide_close(struct decide *d)
+{
+	free(d->text);
+	d->text = NULL;
+	cli_site_close(&d->at);
+}
+
+int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, bool carry,
+	enum engine_admit admit)
+{
+	struct err e = ERR_INIT;
+	CLEANUP(run_freep) struct run *run = NULL;
+	CLEANUP_STR char *refused = NULL;
+	struct run_options options = {
+		.site = d->at.site,
+		.store = d->at.store,
+		.drain_timeout_ms = -1,
+		.signal_fd = d->cli->signal_fd,
+	};
+	struct run_request request = {
+		.kind = kind, .task_id = d->task.task_id, .text = text, .carry = carry};
+	int r = run_new(&options, &run, &e);
+	if (r == 0)
+		r = run_add_plan(run, d->task.plan_id, admit, 0, &e);
+	if (r == 0) {
+		run_set_request(run, &request);
+		r = run_execute(run, &refused, &e);
+	}
+	if (r < 0)
+		return cli_error(d->cli, &e);
+	d->interrupted = run_interrupted(run);
+	int status = read_state(d);
+	if (status == 0 && refused) {
+		d->refused = true;
+		free(d->text);
+		d->text = TAKE(refused);
+	}
+	return status;
+}
+
+int decide_report(struct decide *d, int status)
+{
+	struct err e = ERR_INIT;
+	if (d->refused) {
+		err_exit(&e, 1, "task '%s/%s' is left as it is: %s", d->task.plan, d->task.task,
+			d->text ? d->text : "no reason");
+		status = cli_error(d->cli, &e);
+	} else if (status == 0 && d->interrupted) {
+		status = EXIT_INTERRUPTED;
+	}
+	if (!d->json)
+		return cli_flush(status);
+	int code = cli_print_json(json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:o, s:s}", "version",
+		1, "plan", d->task.plan, "task", d->task.task, "from", task_status_name(d->from),
+		"to", task_status_name(d->to), "refused", d->refused, "reason", json_text(d->text),
+		"plan_status", plan_status_name(d->plan)));
+	return status ? status : code;
+}
+
+bool decide_reason_is_empty(const char *reason)
+{
+	return !reason || reason[strspn(reason, " \t\r\n")] == '\0';
+}
