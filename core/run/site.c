@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +19,9 @@
 
 #define LOCK_FILE       "lock"
 #define LOCK_TIMEOUT_MS 1000
+/* How long a reader waits for another process to bring the database to our schema. */
+#define MIGRATION_MS      5000
+#define MIGRATION_LOOK_MS 10
 
 const char *environment_get(char *const *environment, const char *name)
 {
@@ -199,13 +203,13 @@ static int lock_held_error(int dir, struct err *e)
 		pid, shown && shown[0] ? shown : "unknown command", pid);
 }
 
-int site_lock(const struct site *s, int *ret_fd, struct err *e)
+static int lock_until(const struct site *s, int64_t deadline_ms, int *ret_fd, struct err *e)
 {
 	CLEANUP(closep) int dir = open(s->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_errno(e, -errno, "cannot open '%s'", s->state_dir);
 	CLEANUP(closep) int fd = -1;
-	int r = lock_take(dir, LOCK_FILE, deadline_after(LOCK_TIMEOUT_MS), &fd, e);
+	int r = lock_take(dir, LOCK_FILE, deadline_ms, &fd, e);
 	if (r == LOCK_HELD)
 		return lock_held_error(dir, e);
 	if (r < 0)
@@ -219,6 +223,11 @@ int site_lock(const struct site *s, int *ret_fd, struct err *e)
 		return e->code;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+int site_lock(const struct site *s, int *ret_fd, struct err *e)
+{
+	return lock_until(s, deadline_after(LOCK_TIMEOUT_MS), ret_fd, e);
 }
 
 int site_engine(const struct site *s, struct site_engine *ret, struct err *e)
@@ -253,15 +262,26 @@ int site_engine(const struct site *s, struct site_engine *ret, struct err *e)
 
 int site_read(const struct site *s, struct store **ret, struct err *e)
 {
-	*ret = NULL;
-	int r = store_open(s->state_dir, STORE_READ, ret, e);
-	if (r == -ENOENT) {
+	int64_t deadline = deadline_after(MIGRATION_MS);
+	for (;;) {
+		CLEANUP(closep) int lock = -1;
+		*ret = NULL;
 		*e = ERR_INIT;
-		return 0;
+		int r = store_open(s->state_dir, STORE_READ, ret, e);
+		if (r == -ENOENT) {
+			*e = ERR_INIT;
+			return 0;
+		}
+		if (r != -ESTALE)
+			return r;
+		*e = ERR_INIT;
+		r = lock_until(s, 0, &lock, e);
+		if (r == 0)
+			return store_open(s->state_dir, STORE_WRITE, ret, e);
+		/* Whoever has the lock makes or upgrades the database just now: first thing it
+		 * does. */
+		if (e->status != EXIT_UNAVAILABLE || clock_mono_ms() >= deadline)
+			return r;
+		poll(NULL, 0, MIGRATION_LOOK_MS);
 	}
-	if (r != -ESTALE)
-		return r;
-	CLEANUP(closep) int lock = -1;
-	r = site_lock(s, &lock, e);
-	return r < 0 ? r : store_open(s->state_dir, STORE_WRITE, ret, e);
 }

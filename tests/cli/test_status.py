@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """orch status: what it tells, and that looking disturbs nobody."""
 
+import fcntl
 import hashlib
 import json
 import os
 import pty
+import shutil
 import signal
 import time
 
@@ -143,6 +145,23 @@ def test_looking_never_makes_a_dispatch_fail(repo):
     assert [r.status for r in results] == [0] * 4
     for result in results:
         assert result.lines[-1]["plans"][0]["status"] == "completed"
+
+
+def test_a_database_that_is_just_being_made(repo):
+    """Somebody holds the lock and has not yet made the tables: that is waited for."""
+    repo.orch("dispatch", repo.plan("[task:a]\ncommand = touch a\n"))
+    whole = repo.home / "whole.db"
+    for name in ("orch.db-wal", "orch.db-shm"):
+        assert not (repo.state_dir / name).exists()
+    shutil.copy(repo.state_dir / "orch.db", whole)
+    (repo.state_dir / "orch.db").write_bytes(b"")
+    with open(repo.state_dir / "lock", "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = repo.popen("status")
+        time.sleep(0.2)  # not for the result: so that it looks before the tables are there
+        os.rename(whole, repo.state_dir / "orch.db")
+        result = repo.finish(process)
+    assert result.status == 0 and "completed" in result.out, result
 
 
 def test_a_lock_that_nobody_holds_is_no_engine(repo):
