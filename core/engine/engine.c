@@ -333,22 +333,62 @@ static void task_begin(struct engine *e, struct engine_task *t)
 		task_make_ready(e, t);
 }
 
+/* One counter per harness; harnesses may have been added since. */
+static int plan_grow_waiting(struct engine *e, struct engine_plan *p)
+{
+	size_t n = e->harnesses.count ? e->harnesses.count : 1;
+	uint32_t *grown = realloc(p->waiting, n * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	for (size_t i = p->n_waiting; i < n; i++)
+		grown[i] = 0;
+	p->waiting = grown;
+	p->n_waiting = n;
+	return 0;
+}
+
+static void plan_start(struct engine *e, struct engine_plan *p)
+{
+	if (p->init.admit != ADMIT_ALL || p->status == PLAN_RUNNING)
+		return;
+	p->status = PLAN_RUNNING;
+	plan_save(e, p);
+}
+
 int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
 {
 	e->actions = actions;
 	e->now = now;
 	e->delay.before = delay_before;
-	vec_foreach(p, &e->plans) {
-		p->waiting = calloc(e->harnesses.count ? e->harnesses.count : 1, sizeof(uint32_t));
-		if (!p->waiting)
+	vec_foreach(p, &e->plans)
+		if (plan_grow_waiting(e, p) < 0)
 			return -ENOMEM;
-		if (p->init.admit == ADMIT_ALL && p->status != PLAN_RUNNING) {
-			p->status = PLAN_RUNNING;
-			plan_save(e, p);
-		}
+	for (; e->plans_begun < e->plans.count; e->plans_begun++)
+		plan_start(e, &e->plans.items[e->plans_begun]);
+	for (; e->tasks_begun < e->tasks.count; e->tasks_begun++)
+		task_begin(e, &e->tasks.items[e->tasks_begun]);
+	return step_end(e);
+}
+
+int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,
+	int64_t now, struct engine_actions *actions)
+{
+	struct engine_plan *p = &e->plans.items[plan];
+	e->actions = actions;
+	e->now = now;
+	if (admit > p->init.admit)
+		p->init.admit = admit;
+	p->init.cap = cap;
+	p->started = p->failed_row = 0;
+	p->halted = p->draining = p->interrupted = false;
+	plan_start(e, p);
+	vec_foreach(t, &e->tasks) {
+		if (t->plan != plan)
+			continue;
+		if (t->mode == MODE_FAILED)
+			task_enter(e, t, MODE_PENDING, NO_REASON);
+		task_make_ready(e, t);
 	}
-	vec_foreach(t, &e->tasks)
-		task_begin(e, t);
 	return step_end(e);
 }
 
@@ -359,6 +399,20 @@ static void plan_interrupt(struct engine *e, struct engine_plan *p, bool hard)
 		plan_kill(e, p);
 	else
 		plan_cancel(e, p);
+}
+
+/* Its agents and checks stand still, tools included; a task that is paused by itself stays so. */
+static void plan_pause(struct engine *e, struct engine_plan *p, enum engine_action_kind what)
+{
+	bool pause = what == ACT_FREEZE;
+	if (p->init.paused == pause)
+		return;
+	p->init.paused = pause;
+	vec_foreach(i, &e->flight) {
+		struct engine_task *t = &e->tasks.items[*i];
+		if (task_plan(e, t) == p && !t->paused)
+			action_add_task(e, what, t);
+	}
 }
 
 static void step_global(struct engine *e, const struct engine_event *ev)
@@ -372,9 +426,9 @@ static void step_global(struct engine *e, const struct engine_event *ev)
 		else if (ev->kind == EVENT_KILL && meant)
 			plan_interrupt(e, p, true);
 		else if (ev->kind == EVENT_PLAN_PAUSE && meant)
-			p->init.paused = true;
+			plan_pause(e, p, ACT_FREEZE);
 		else if (ev->kind == EVENT_PLAN_RESUME && meant)
-			p->init.paused = false;
+			plan_pause(e, p, ACT_THAW);
 		else if (ev->kind == EVENT_FAULT)
 			plan_cancel(e, p);
 	}
@@ -429,6 +483,12 @@ const struct engine_task *engine_task(const struct engine *e, uint32_t task)
 uint32_t engine_task_count(const struct engine *e)
 {
 	return (uint32_t)e->tasks.count;
+}
+
+bool engine_is_paused(const struct engine *e, uint32_t task)
+{
+	const struct engine_task *t = &e->tasks.items[task];
+	return t->paused || e->plans.items[t->plan].init.paused;
 }
 
 uint32_t engine_in_flight(const struct engine *e)

@@ -296,9 +296,9 @@ void engine_actions_reset(struct engine_actions *a);
  */
 
 /*
- * Starts: call once after everything was added. Appends to *actions what is to be done first
- * (failed tasks of interrupted runs become pending, assigned ones that never ran too, gates and
- * merges are done anew).
+ * Starts what was added since the last call (a plan is added as a whole, between two steps).
+ * Appends to *actions what is to be done first (failed tasks of interrupted runs become pending,
+ * assigned ones that never ran too, gates and merges are done anew).
  */
 int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions) MUST_CHECK;
 /*
@@ -308,6 +308,14 @@ int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions) 
 int engine_step(struct engine *e, const struct engine_event *event, struct engine_actions *actions,
 	struct err *err) MUST_CHECK;
 
+/*
+ * Changes what the engine may do for a plan: an approval needs ADMIT_FINISH, a dispatch of a plan
+ * that was loaded for its units ADMIT_ALL. A plan that had halted goes on. Only ever more is
+ * admitted.
+ */
+int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,
+	int64_t now, struct engine_actions *actions) MUST_CHECK;
+
 /* The next time at which the engine wants EVENT_TICK; TIME_NEVER: none. */
 int64_t engine_next_time(const struct engine *e);
 /* Nothing is under way, and every admitted plan has halted. */
@@ -316,6 +324,8 @@ bool engine_is_done(const struct engine *e);
 /* Views; pointers are valid until the next engine_add_*. */
 const struct engine_task *engine_task(const struct engine *e, uint32_t task);
 uint32_t engine_task_count(const struct engine *e);
+/* The task itself, or its plan, is paused. */
+bool engine_is_paused(const struct engine *e, uint32_t task);
 uint32_t engine_in_flight(const struct engine *e);
 uint32_t engine_slots_used(const struct engine *e);
 uint32_t engine_plan_count(const struct engine *e, uint32_t plan, enum task_status status);

@@ -23,6 +23,7 @@ struct engine_plan {
 	struct VEC(uint32_t) gate_queue; /* CHECKABLE */
 	size_t gate_next;
 	uint32_t *waiting; /* per harness: how many of the plan's tasks are in its chain */
+	size_t n_waiting;
 	uint32_t tasks[TASK_STATUS_COUNT];
 	uint32_t candidates[TASK_STATUS_COUNT];
 	uint32_t n_tasks;
@@ -66,6 +67,7 @@ struct engine {
 	struct VEC(struct engine_harness) harnesses;
 	struct VEC(uint32_t) flight;
 	struct task_heap delay;
+	size_t plans_begun, tasks_begun; /* what engine_begin has seen */
 	uint32_t slots;
 	uint32_t next_plan; /* round robin */
 	uint64_t random;

@@ -289,14 +289,16 @@ static void pause_running(struct engine *e, struct engine_task *t, const struct 
 {
 	(void)ev;
 	t->paused = true;
-	action_add_task(e, ACT_FREEZE, t);
+	if (!task_plan(e, t)->init.paused)
+		action_add_task(e, ACT_FREEZE, t);
 }
 
 static void resume_running(struct engine *e, struct engine_task *t, const struct engine_event *ev)
 {
 	(void)ev;
 	t->paused = false;
-	action_add_task(e, ACT_THAW, t);
+	if (!task_plan(e, t)->init.paused)
+		action_add_task(e, ACT_THAW, t);
 }
 
 static void stale(struct engine *e, struct engine_task *t, const struct engine_event *ev)

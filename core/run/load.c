@@ -48,6 +48,15 @@ static int read_plan(void *ctx, const struct plan_row *row)
 	return 0;
 }
 
+static int load_plan(struct rplan *p, struct err *e)
+{
+	struct plan_load load = {.run = p->run, .plan = p, .err = e};
+	int code = store_plan(p->run->store, p->id, read_plan, &load, e);
+	if (code == 0 && !p->name)
+		code = err_set(e, -ENOENT, "no plan with id %lld", (long long)p->id);
+	return code < 0 ? code : load_definition(p, e);
+}
+
 /* Units under way belong to plans that must be loaded too, asked for or not. */
 static int add_unit_plan(void *ctx, const struct unit_row *row)
 {
@@ -66,15 +75,8 @@ int load_plans(struct run *r, struct err *e)
 {
 	struct plan_load load = {.run = r, .err = e};
 	int code = store_each_open_unit(r->store, add_unit_plan, &load, e);
-	for (size_t i = 0; code == 0 && i < r->plans.count; i++) {
-		load.plan = r->plans.items[i];
-		code = store_plan(r->store, load.plan->id, read_plan, &load, e);
-		if (code == 0 && !load.plan->name)
-			code = err_set(
-				e, -ENOENT, "no plan with id %lld", (long long)load.plan->id);
-		if (code == 0)
-			code = load_definition(load.plan, e);
-	}
+	for (size_t i = 0; code == 0 && i < r->plans.count; i++)
+		code = load_plan(r->plans.items[i], e);
 	return code;
 }
 
@@ -257,4 +259,19 @@ int load_engine(struct run *r, struct err *e)
 			return code;
 	}
 	return 0;
+}
+
+int load_more(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
+	struct rplan **ret, struct err *e)
+{
+	int code = run_add_plan(r, plan_id, admit, cap, e);
+	if (code < 0)
+		return code;
+	struct rplan *p = r->plans.items[r->plans.count - 1];
+	code = load_plan(p, e);
+	if (code == 0)
+		code = load_plan_tasks(r, p, e);
+	if (code == 0)
+		*ret = p;
+	return code;
 }

@@ -19,11 +19,8 @@
 #define ORCH_LIBDIR NULL
 #endif
 
-#define SIGNAL_MERGE_MS  200
-#define GIVE_UP_MS       500
-#define HOUSEKEEPING_MS  5000
-#define GIT_LOCK_WAIT_MS 10000
-#define GIT_START_MS     60000
+#define SIGNAL_MERGE_MS 200
+#define HOUSEKEEPING_MS 5000
 
 int64_t run_now(const struct run *r)
 {
@@ -136,60 +133,10 @@ static void on_tick(uv_timer_t *handle)
 	r->options.listener.tick(r->options.listener.ctx);
 }
 
-static void on_giveup(uv_timer_t *handle)
-{
-	struct run *r = handle->data;
-	r->aborted = true;
-	uv_stop(&r->loop);
-}
-
-/* Free memory and disk, as the kernel tells; -1 where it does not. */
-static int64_t memory_available(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	long long kb = -1;
-	char line[128];
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %lld kB", &kb) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kb < 0 ? -1 : kb * 1024;
-}
-
-static int64_t disk_available(const char *path)
-{
-	struct statvfs vfs;
-	if (statvfs(path, &vfs) < 0)
-		return -1;
-	return (int64_t)vfs.f_bavail * (int64_t)vfs.f_frsize;
-}
-
-static void check_room(struct run *r)
-{
-	int64_t memory = memory_available(), disk = disk_available(r->site->state_dir);
-	const struct config_orch *c = &r->config->orch;
-	bool short_memory = memory >= 0 && memory < c->min_free_memory_bytes;
-	bool short_disk = disk >= 0 && disk < c->min_free_disk_bytes;
-	bool hold = short_memory || short_disk;
-	if (hold == r->held)
-		return;
-	r->held = hold;
-	if (hold)
-		run_warn(r, "nothing new starts: %s is below %s (%lld MiB free)",
-			short_memory ? "free memory" : "free disk space",
-			short_memory ? "min_free_memory" : "min_free_disk",
-			(long long)((short_memory ? memory : disk) >> 20));
-	run_post(r,
-		(struct engine_event){
-			.kind = hold ? EVENT_HOLD : EVENT_RELEASE, .plan = ENGINE_NONE},
-		NULL);
-}
-
 static void on_housekeeping(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
-	check_room(r);
+	room_check(r);
 	watch_check_backups(r, clock_mono_ms());
 }
 
@@ -208,16 +155,8 @@ static void on_signal(uv_poll_t *handle, int status, int events)
 	if (!got || (r->interrupted && now - r->last_signal_ms < SIGNAL_MERGE_MS))
 		return;
 	r->last_signal_ms = now;
-	if (!r->interrupted) {
-		r->interrupted = true;
-		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);
-	} else if (!r->killed) {
-		r->killed = true;
-		run_post(r, (struct engine_event){.kind = EVENT_KILL, .plan = ENGINE_NONE}, NULL);
-		uv_timer_start(&r->giveup, on_giveup, GIVE_UP_MS, 0);
-	}
+	run_stop(r);
 }
-
 static int loop_open(struct run *r, struct err *e)
 {
 	int code = uv_loop_init(&r->loop);
@@ -366,40 +305,6 @@ void run_set_request(struct run *r, const struct run_request *request)
 
 /* ---- running ---- */
 
-static bool any_worktrees(const struct run *r)
-{
-	vec_foreach(p, &r->plans)
-		if ((*p)->worktrees)
-			return true;
-	return false;
-}
-
-static struct git_ctx start_git(const struct run *r)
-{
-	struct git_ctx ctx = site_git(r->site);
-	ctx.lock_fd = r->git_lock;
-	ctx.cancel_fd = r->options.signal_fd;
-	ctx.deadline_ms = deadline_after(GIT_START_MS);
-	return ctx;
-}
-
-/* Locks of a git that died with an earlier engine; worktrees whose agents still run are left alone.
- */
-static int start_mend(struct run *r, struct err *e)
-{
-	if (!r->site->repo || !any_worktrees(r))
-		return 0;
-	int code = git_lock_take(r->site->state_dir, GIT_LOCK_WAIT_MS, &r->git_lock, e);
-	if (code < 0)
-		return code;
-	CLEANUP_STRV char **live = NULL;
-	vec_foreach(l, &r->live)
-		if (*l && (*l)->worktree && strv_add(&live, (*l)->worktree) < 0)
-			return err_nomem(e);
-	struct git_ctx ctx = start_git(r);
-	return git_mend(&ctx, r->site->worktree_root, live, e);
-}
-
 static void post_request(struct run *r)
 {
 	for (uint32_t i = 0; i < engine_task_count(r->engine); i++) {
@@ -420,7 +325,7 @@ static void run_begin(struct run *r)
 	struct err err = ERR_INIT;
 	int code = load_engine(r, &err);
 	if (code == 0)
-		code = start_mend(r, &err);
+		code = mend_start(r, &err);
 	if (code < 0) {
 		r->failed = code;
 		r->err = err;
@@ -439,11 +344,31 @@ static void run_begin(struct run *r)
 	if (r->have_request)
 		post_request(r);
 	reconcile_finish(r);
-	check_room(r);
+	room_check(r);
 	tidy_start(r);
 	if (r->options.listener.tick)
 		uv_timer_start(&r->tick, on_tick, 1000, 1000);
 	uv_timer_start(&r->backup, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
+}
+
+struct uv_loop_s *run_loop(struct run *r)
+{
+	return &r->loop;
+}
+
+struct store *run_store(struct run *r)
+{
+	return r->store;
+}
+
+bool run_is_up(const struct run *r)
+{
+	return r->begun;
+}
+
+uint32_t run_unit_count(const struct run *r)
+{
+	return r->watches;
 }
 
 int run_execute(struct run *r, char **ret_refused, struct err *e)

@@ -60,10 +60,11 @@ struct run_options {
 	struct run_listener listener;
 };
 
-/* An operator's request, made as the first event of the run. */
+/* An operator's request. */
 struct run_request {
-	enum engine_event_kind kind; /* EVENT_APPROVE, EVENT_REJECT, EVENT_RETRY, ... */
-	int64_t task_id;
+	enum engine_event_kind kind; /* EVENT_APPROVE, EVENT_RETRY, EVENT_PLAN_PAUSE, ... */
+	int64_t plan_id;
+	int64_t task_id; /* 0: the plan as a whole; plan_id 0 too: every plan */
 	const char *text;
 	bool carry;
 };
@@ -75,6 +76,7 @@ DEFINE_FREEP(run_freep, struct run, run_free)
 /* Plans with units under way are taken along with ADMIT_NONE whether or not they are added. */
 int run_add_plan(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
 	struct err *e) MUST_CHECK;
+/* The first event of the run. */
 void run_set_request(struct run *r, const struct run_request *request);
 
 /*
@@ -82,6 +84,25 @@ void run_set_request(struct run *r, const struct run_request *request);
  * *ret_refused (may be NULL; owned): why the operator's request was refused, or NULL.
  */
 int run_execute(struct run *r, char **ret_refused, struct err *e) MUST_CHECK;
+
+/*
+ * For a server on the run's loop, between two turns: each is durable when it returns.
+ * run_operate carries a request out, loading its plan first where that is not under way.
+ * *ret_refused (owned) says why the state does not allow it, NULL: done. run_submit dispatches a
+ * further plan.
+ */
+int run_operate(struct run *r, const struct run_request *request, char **ret_refused,
+	struct err *e) MUST_CHECK;
+int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e) MUST_CHECK;
+/* As a stop signal does: the first drains, the second ends everything at once. */
+void run_stop(struct run *r);
+struct uv_loop_s *run_loop(struct run *r);
+struct store *run_store(struct run *r);
+/* The engine has been started (before, everything waits for the units of an earlier one). */
+bool run_is_up(const struct run *r);
+/* Units under way. */
+uint32_t run_unit_count(const struct run *r);
+
 /* Whether a stop signal was accepted, and whether a second one cut the drain short. */
 bool run_interrupted(const struct run *r);
 bool run_killed(const struct run *r);

@@ -56,6 +56,8 @@ struct watch {
 	/* The unit is over; x is the watch's own, valid during the call. Comes exactly once. */
 	void (*over)(struct watch *w, struct unit_exit *x);
 	int64_t backup_at; /* the engine's own deadline behind the keeper's, mono ms */
+	int64_t limit_ms;  /* how long from now the backup deadline is, as of the last start or
+			      resume */
 	bool abandoned;
 };
 
@@ -68,6 +70,9 @@ int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms);
 /* Frees it once the loop lets go of it; no callback comes any more. */
 void watch_close(struct watch *w);
+/* Pauses or resumes the unit; its backup deadline stands still meanwhile. */
+void watch_pause(struct watch *w);
+void watch_resume(struct watch *w);
 void watch_check_backups(struct run *r, int64_t now);
 
 /* ---- tasks under way ---- */
@@ -273,6 +278,13 @@ enum engine_mode reconcile_mode(struct run *r, const struct task_row *row);
 void reconcile_finish(struct run *r);
 void reconcile_free(struct run *r);
 
+/* mend.c */
+/* Takes git.lock and removes what a killed git left, once, when the first plan with worktrees
+ * comes. */
+int mend_start(struct run *r, struct err *e) MUST_CHECK;
+/* Holds starts back while memory or disk is short. */
+void room_check(struct run *r);
+
 /* tidy.c */
 void tidy_start(struct run *r);
 void tidy_plan(struct run *r, struct rplan *p);
@@ -280,5 +292,8 @@ void tidy_plan(struct run *r, struct rplan *p);
 /* load.c */
 int load_plans(struct run *r, struct err *e) MUST_CHECK;
 int load_engine(struct run *r, struct err *e) MUST_CHECK;
+/* A further plan for an engine that runs; nothing happens before the next engine_begin. */
+int load_more(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
+	struct rplan **ret, struct err *e) MUST_CHECK;
 
 #endif

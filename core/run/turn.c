@@ -212,6 +212,14 @@ static void cancel(struct live *l, bool hard)
 	bench_cancel(l);
 }
 
+static void freeze(struct live *l, void (*what)(struct watch *w))
+{
+	if (l->agent)
+		what(l->agent);
+	if (l->command_unit)
+		what(l->command_unit);
+}
+
 static void act(struct run *r, struct engine_action *a)
 {
 	struct live *l = NULL;
@@ -246,6 +254,12 @@ static void act(struct run *r, struct engine_action *a)
 		break;
 	case ACT_CANCEL:
 		cancel(l, a->hard);
+		break;
+	case ACT_FREEZE:
+		freeze(l, watch_pause);
+		break;
+	case ACT_THAW:
+		freeze(l, watch_resume);
 		break;
 	case ACT_HALT:
 		tell_halt(r, a);

@@ -141,6 +141,7 @@ static int watch_add(struct run *r, struct live *live, struct unit *unit,
 	w->live = live;
 	w->unit = unit;
 	w->backup_at = DEADLINE_NONE;
+	w->limit_ms = DURATION_OFF;
 	int code = uv_poll_init(&r->loop, &w->poll, unit_fd(unit));
 	if (code < 0) {
 		unit_free(unit);
@@ -163,8 +164,12 @@ int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, 
 		return code;
 	code = watch_add(r, live, unit, callbacks, ret, e);
 	if (code == 0 && spec->timeout_ms > 0 && spec->timeout_ms != DURATION_OFF)
-		(*ret)->backup_at =
-			deadline_after(spec->timeout_ms + spec->kill_grace_ms + BACKUP_MS);
+		(*ret)->limit_ms = spec->timeout_ms + spec->kill_grace_ms + BACKUP_MS;
+	if (code == 0)
+		(*ret)->backup_at = deadline_after((*ret)->limit_ms);
+	/* A task may be paused between two of its units. */
+	if (code == 0 && engine_is_paused(r->engine, live->index))
+		watch_pause(*ret);
 	return code;
 }
 
@@ -184,6 +189,22 @@ void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_aft
 	int64_t latest = deadline_after((hard ? 0 : kill_after_ms) + BACKUP_MS);
 	if (latest < w->backup_at)
 		w->backup_at = latest;
+}
+
+void watch_pause(struct watch *w)
+{
+	struct err err = ERR_INIT;
+	if (unit_pause(w->unit, &err) < 0)
+		run_warn(w->run, "unit %s: %s", unit_id(w->unit), err.msg);
+	w->backup_at = DEADLINE_NONE;
+}
+
+void watch_resume(struct watch *w)
+{
+	struct err err = ERR_INIT;
+	if (unit_resume(w->unit, &err) < 0)
+		run_warn(w->run, "unit %s: %s", unit_id(w->unit), err.msg);
+	w->backup_at = deadline_after(w->limit_ms);
 }
 
 static void watch_check_backup(uv_handle_t *handle, void *arg)

@@ -21,7 +21,7 @@ static bool disturb(struct world *w)
 	struct engine_event ev = {.plan = ENGINE_NONE, .text = "sim"};
 	uint32_t i = (uint32_t)(world_random(w) % w->n_tasks);
 	ev.task = i;
-	switch (world_random(w) % 13) {
+	switch (world_random(w) % 15) {
 	case 0:
 		if (w->draining || !world_chance(w, 20))
 			return true;
@@ -63,6 +63,14 @@ static bool disturb(struct world *w)
 		ev.kind = EVENT_USAGE;
 		ev.tokens = 100;
 		break;
+	case 12:
+		ev.kind = EVENT_PLAN_PAUSE;
+		w->plan_paused = true;
+		break;
+	case 13:
+		ev.kind = EVENT_PLAN_RESUME;
+		w->plan_paused = false;
+		break;
 	case 11:
 		if (w->faulted || !world_chance(w, 10))
 			return true;
@@ -80,9 +88,11 @@ static bool disturb(struct world *w)
 /* Nothing will happen by itself: a person must have paused something, or memory is short. */
 static bool wake(struct world *w)
 {
-	bool woken = w->hold;
-	w->hold = false;
+	bool woken = w->hold || w->plan_paused;
+	w->hold = w->plan_paused = false;
 	if (!world_step(w, (struct engine_event){.kind = EVENT_RELEASE, .plan = ENGINE_NONE}))
+		return false;
+	if (!world_step(w, (struct engine_event){.kind = EVENT_PLAN_RESUME, .plan = ENGINE_NONE}))
 		return false;
 	for (uint32_t i = 0; w->engine && i < w->n_tasks; i++) {
 		if (!engine_task(w->engine, i)->paused)

@@ -118,6 +118,7 @@ void world_boot(struct world *w)
 		.max_agents = w->max_agents,
 		.cap = w->cap,
 		.worktrees = w->worktrees,
+		.paused = w->plan_paused,
 	};
 	if (engine_add_plan(w->engine, &init, &plan) < 0)
 		abort();

@@ -78,6 +78,7 @@ struct world {
 	bool engine_began;
 	bool draining;
 	bool faulted;
+	bool plan_paused;
 	bool hold;
 	int64_t cancelled_at;
 	uint64_t steps;

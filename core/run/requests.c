@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* What people ask of an engine while it runs: stop, decide on a task, dispatch a further plan. */
+#include "run/state.h"
+
+#include <errno.h>
+
+#define GIVE_UP_MS \
+	500 /* after the second stop: what is not committed by then is left to the next start */
+
+static void on_giveup(uv_timer_t *handle)
+{
+	struct run *r = handle->data;
+	r->aborted = true;
+	uv_stop(&r->loop);
+}
+
+void run_stop(struct run *r)
+{
+	if (!r->interrupted) {
+		r->interrupted = true;
+		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);
+	} else if (!r->killed) {
+		r->killed = true;
+		run_post(r, (struct engine_event){.kind = EVENT_KILL, .plan = ENGINE_NONE}, NULL);
+		uv_timer_start(&r->giveup, on_giveup, GIVE_UP_MS, 0);
+	}
+}
+
+/* ---- requests while it runs ---- */
+
+static struct rplan *loaded_plan(const struct run *r, int64_t plan_id)
+{
+	vec_foreach(p, &r->plans)
+		if ((*p)->id == plan_id)
+			return *p;
+	return NULL;
+}
+
+static uint32_t plan_index(const struct run *r, int64_t plan_id)
+{
+	struct rplan *p = loaded_plan(r, plan_id);
+	return p ? p->index : ENGINE_NONE;
+}
+
+/* Loads the plan if need be and lets the engine do at least that much for it. */
+static int admit(
+	struct run *r, int64_t plan_id, enum engine_admit level, uint32_t cap, struct err *e)
+{
+	struct rplan *p = loaded_plan(r, plan_id);
+	int code = run_tx(r);
+	if (code == 0 && !p) {
+		code = load_more(r, plan_id, level, cap, &p, e);
+		if (code == 0)
+			code = mend_start(r, e);
+		if (code == 0 && engine_begin(r->engine, run_now(r), &r->actions) < 0)
+			code = err_nomem(e);
+	} else if (code == 0 && (level == ADMIT_ALL || p->admit < level)) {
+		if (level > p->admit)
+			p->admit = level;
+		if (engine_admit(r->engine, p->index, level, cap, run_now(r), &r->actions) < 0)
+			code = err_nomem(e);
+	}
+	if (code < 0)
+		return code;
+	run_turn(r);
+	run_flush(r);
+	return 0;
+}
+
+static bool is_pause(enum engine_event_kind kind)
+{
+	return kind == EVENT_PAUSE || kind == EVENT_PLAN_PAUSE;
+}
+
+/* The mark survives the engine; for a request that is no pause and no resume, nothing is stored. */
+static int store_pause(struct run *r, const struct run_request *request, bool paused, struct err *e)
+{
+	int code = run_tx(r);
+	if (code < 0)
+		return err_set(e, code, "cannot store the pause");
+	switch (request->kind) {
+	case EVENT_PAUSE:
+	case EVENT_RESUME:
+		return store_task_set_paused(r->store, request->task_id, paused, e);
+	case EVENT_PLAN_PAUSE:
+	case EVENT_PLAN_RESUME:
+		return store_plan_set_paused(r->store, request->plan_id, paused, e);
+	default:
+		return 0;
+	}
+}
+
+int run_operate(struct run *r, const struct run_request *request, char **ret_refused, struct err *e)
+{
+	struct engine_event ev = {
+		.kind = request->kind,
+		.task = ENGINE_NONE,
+		.plan = ENGINE_NONE,
+		.carry = request->carry,
+	};
+	int code = request->plan_id ? admit(r, request->plan_id, ADMIT_FINISH, 0, e) : 0;
+	if (code < 0)
+		return code;
+	if (request->plan_id)
+		ev.plan = plan_index(r, request->plan_id);
+	for (uint32_t i = 0; request->task_id && i < engine_task_count(r->engine); i++)
+		if (engine_task(r->engine, i)->id == request->task_id)
+			ev.task = i;
+	if (request->task_id && ev.task == ENGINE_NONE)
+		return err_set(e, -ENOENT, "no task with id %lld", (long long)request->task_id);
+	code = store_pause(r, request, is_pause(request->kind), e);
+	if (code < 0)
+		return code;
+	free(r->refused);
+	r->refused = NULL;
+	run_post(r, ev, request->text);
+	run_turn(r);
+	run_flush(r);
+	if (r->failed) {
+		*e = r->err;
+		return r->failed;
+	}
+	if (r->refused && store_pause(r, request, !is_pause(request->kind), e) < 0)
+		return e->code;
+	run_flush(r);
+	*ret_refused = TAKE(r->refused);
+	return 0;
+}
+
+int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e)
+{
+	return admit(r, plan_id, ADMIT_ALL, cap, e);
+}
