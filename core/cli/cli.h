@@ -82,10 +82,16 @@ struct cli_site {
 	struct site *site;
 	struct store *store;
 	int lock;
+	int engine; /* connected to the engine that runs, -1: none does */
 };
 
-#define CLI_SITE_INIT ((struct cli_site){.lock = -1})
+#define CLI_SITE_INIT ((struct cli_site){.lock = -1, .engine = -1})
 int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret);
+/*
+ * For a change: through the engine that runs (engine is set, the store is for reading), else as the
+ * engine for this one change (as CLI_WRITE).
+ */
+int cli_site_open_change(struct cli *cli, struct cli_site *ret);
 /* Only directory, repository and configuration. */
 int cli_site_open_bare(struct cli *cli, struct cli_site *ret);
 void cli_site_close(struct cli_site *s);

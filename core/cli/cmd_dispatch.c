@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "git/guard.h"
 #include "git/integrate.h"
+#include "server/server.h"
 
 #include <errno.h>
 #include <string.h>
@@ -336,6 +337,7 @@ static int dispatch_run(struct dispatch *d)
 	struct err e = ERR_INIT;
 	CLEANUP(progress_freep) struct progress *progress = NULL;
 	CLEANUP(run_freep) struct run *run = NULL;
+	CLEANUP(server_stopp) struct server *server = NULL;
 	int r = progress_new(progress_mode(d), &progress, &e);
 	if (r < 0)
 		return cli_error(d->cli, &e);
@@ -352,6 +354,8 @@ static int dispatch_run(struct dispatch *d)
 	r = run_new(&options, &run, &e);
 	if (r == 0)
 		r = run_add_plan(run, d->plan_id, ADMIT_ALL, (uint32_t)d->cap, &e);
+	if (r == 0)
+		r = server_start(run, d->at.site, NULL, NULL, &server, &e);
 	if (r == 0)
 		r = run_execute(run, NULL, &e);
 	return r < 0 ? cli_error(d->cli, &e) : finish(d, progress, run);

@@ -124,5 +124,29 @@ const struct cli_command cli_commands[] = {
 		.run = cmd_retry,
 		.reads_signals = true,
 	},
+	{
+		.name = "pause",
+		.args = "[PLAN | [PLAN/]TASK]",
+		.summary = "freeze a task or a whole plan, tools included",
+		.help = "Deadlines stand still meanwhile; the mark survives a restart. Nothing new "
+			"starts.",
+		.run = cmd_pause,
+	},
+	{
+		.name = "resume",
+		.args = "[PLAN | [PLAN/]TASK]",
+		.summary = "let a paused task or plan go on",
+		.run = cmd_resume,
+	},
+	{
+		.name = "stop",
+		.args = "[PLAN]",
+		.summary = "stop what the running engine does, as Ctrl+C in it would",
+		.help = "Agents are asked to end and their work is kept; `orch dispatch` goes on "
+			"later. "
+			"Without\na running engine: exit status 69.",
+		.run = cmd_stop,
+	},
+
 	{.name = NULL},
 };

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/decide.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "run/json_text.h"
+#include "server/client.h"
 
+#include <poll.h>
 #include <string.h>
+
+#define ASK_TIMEOUT_MS 30000
+#define LOOK_EVERY_MS  100
 
 static int note_task(void *ctx, const struct task_row *row)
 {
@@ -34,7 +40,7 @@ static int read_state(struct decide *d)
 
 int decide_open(struct decide *d, const char *name)
 {
-	int status = cli_site_open(d->cli, CLI_WRITE, &d->at);
+	int status = cli_site_open_change(d->cli, &d->at);
 	if (status == 0)
 		status = cli_find_task(d->cli, d->at.store, name, &d->task);
 	if (status == 0)
@@ -50,9 +56,65 @@ void decide_close(struct decide *d)
 	cli_site_close(&d->at);
 }
 
+/* The name by which the engine that runs knows the request. */
+static const char *kind_name(enum engine_event_kind kind)
+{
+	switch (kind) {
+	case EVENT_APPROVE:
+		return "approve";
+	case EVENT_OVERRIDE:
+		return "override";
+	case EVENT_REJECT:
+		return "reject";
+	case EVENT_RETRY:
+		return "retry";
+	case EVENT_PAUSE:
+		return "pause";
+	default:
+		return "resume";
+	}
+}
+
+/* Asks the engine that runs, then waits until what follows at once (a merge) has come to its end.
+ */
+static int decide_ask(struct decide *d, enum engine_event_kind kind, const char *text, bool carry)
+{
+	struct err e = ERR_INIT;
+	json_t *result = NULL;
+	json_t *params = json_pack("{s:s, s:I, s:I, s:s?, s:b}", "kind", kind_name(kind), "plan_id",
+		(json_int_t)d->task.plan_id, "task_id", (json_int_t)d->task.task_id, "text", text,
+		"carry", carry);
+	if (client_call(d->at.engine, "operate", params, deadline_after(ASK_TIMEOUT_MS), &result,
+		    &e) < 0)
+		return cli_error(d->cli, &e);
+	const char *refused = json_string_value(json_object_get(result, "refused"));
+	int status = read_state(d);
+	if (status == 0 && refused) {
+		d->refused = true;
+		free(d->text);
+		d->text = str_dup(refused);
+	}
+	json_decref(result);
+	while (status == 0 && !d->refused && d->to == TASK_INTEGRATING && !d->interrupted) {
+		struct pollfd p[] = {
+			{.fd = d->cli->signal_fd, .events = POLLIN},
+			{.fd = d->at.engine, .events = POLLIN},
+		};
+		if (poll(p, 2, LOOK_EVERY_MS) > 0) {
+			d->interrupted = p[0].revents != 0;
+			if (p[1].revents)
+				return read_state(d); /* the engine has ended: it is as it is */
+		}
+		status = read_state(d);
+	}
+	return status;
+}
+
 int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, bool carry,
 	enum engine_admit admit)
 {
+	if (d->at.engine >= 0)
+		return decide_ask(d, kind, text, carry);
 	struct err e = ERR_INIT;
 	CLEANUP(run_freep) struct run *run = NULL;
 	CLEANUP_STR char *refused = NULL;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include "server/client.h"
+
 extern char **environ;
 
 static int open_site(struct cli *cli, bool need_state, struct cli_site *ret)
@@ -42,11 +44,31 @@ int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret)
 	return r < 0 ? cli_error(cli, &e) : 0;
 }
 
+int cli_site_open_change(struct cli *cli, struct cli_site *ret)
+{
+	struct err e = ERR_INIT;
+	int status = open_site(cli, true, ret);
+	if (status)
+		return status;
+	int r = client_connect(ret->site->state_dir, &ret->engine, &e);
+	if (r == 0) {
+		r = site_read(ret->site, &ret->store, &e);
+	} else {
+		e = ERR_INIT;
+		r = site_lock(ret->site, &ret->lock, &e);
+		if (r == 0)
+			r = store_open(ret->site->state_dir, STORE_WRITE, &ret->store, &e);
+	}
+	return r < 0 ? cli_error(cli, &e) : 0;
+}
+
 void cli_site_close(struct cli_site *s)
 {
 	store_close(s->store);
 	site_free(s->site);
 	if (s->lock >= 0)
 		close(s->lock);
+	if (s->engine >= 0)
+		close(s->engine);
 	*s = CLI_SITE_INIT;
 }

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#include "server/methods.h"
+
+#include "base/buf.h"
+#include "base/str.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RPC_METHOD_NOT_FOUND (-32601)
+#define RPC_INVALID_PARAMS   (-32602)
+#define RPC_FAILED           (-32000)
+
+json_t *methods_error(json_t *id, int number, const char *code, const char *fmt, ...)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	va_list ap;
+	va_start(ap, fmt);
+	buf_addv(&text, fmt, ap);
+	va_end(ap);
+	json_t *error = json_pack("{s:i, s:s}", "code", number, "message", buf_cstr(&text));
+	if (error && code)
+		json_object_set_new(error, "data", json_pack("{s:s}", "code", code));
+	return json_pack(
+		"{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id ? id : json_null(), "error", error);
+}
+
+static json_t *methods_result(json_t *id, json_t *result)
+{
+	return json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result);
+}
+
+/* The names by which requests travel. */
+static const struct {
+	const char *name;
+	enum engine_event_kind kind;
+} kinds[] = {
+	{"approve", EVENT_APPROVE},
+	{"override", EVENT_OVERRIDE},
+	{"reject", EVENT_REJECT},
+	{"retry", EVENT_RETRY},
+	{"pause", EVENT_PAUSE},
+	{"resume", EVENT_RESUME},
+	{"plan_pause", EVENT_PLAN_PAUSE},
+	{"plan_resume", EVENT_PLAN_RESUME},
+	{"stop", EVENT_CANCEL},
+};
+
+static bool find_kind(const char *name, enum engine_event_kind *ret)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (str_eq(name, kinds[i].name)) {
+			*ret = kinds[i].kind;
+			return true;
+		}
+	}
+	return false;
+}
+
+static json_t *method_operate(struct methods *m, json_t *id, json_t *params)
+{
+	struct run_request request = {
+		.plan_id = json_integer_value(json_object_get(params, "plan_id")),
+		.task_id = json_integer_value(json_object_get(params, "task_id")),
+		.text = json_string_value(json_object_get(params, "text")),
+		.carry = json_is_true(json_object_get(params, "carry")),
+	};
+	const char *kind = json_string_value(json_object_get(params, "kind"));
+	if (!find_kind(kind, &request.kind))
+		return methods_error(
+			id, RPC_INVALID_PARAMS, NULL, "operate: no kind '%s'", kind ? kind : "");
+	if (request.kind < EVENT_TASK_COUNT && (request.task_id <= 0 || request.plan_id <= 0))
+		return methods_error(id, RPC_INVALID_PARAMS, NULL,
+			"operate %s: plan_id and task_id are needed", kind);
+	CLEANUP_STR char *refused = NULL;
+	struct err e = ERR_INIT;
+	if (run_operate(m->run, &request, &refused, &e) < 0)
+		return methods_error(id, RPC_FAILED, NULL, "%s", e.msg);
+	return methods_result(id, json_pack("{s:s?}", "refused", refused));
+}
+
+static json_t *method_command(struct methods *m, json_t *id, json_t *params)
+{
+	json_t *list = json_object_get(params, "argv");
+	CLEANUP_STRV char **argv = NULL;
+	struct err e = ERR_INIT;
+	size_t i;
+	json_t *item;
+	json_array_foreach(list, i, item) {
+		if (!json_is_string(item))
+			return methods_error(
+				id, RPC_INVALID_PARAMS, NULL, "command: argv must be strings");
+		if (strv_add(&argv, json_string_value(item)) < 0)
+			return methods_error(id, RPC_FAILED, NULL, "out of memory");
+	}
+	if (!argv)
+		return methods_error(id, RPC_INVALID_PARAMS, NULL, "command: argv is missing");
+	if (!m->command)
+		return methods_error(
+			id, RPC_METHOD_NOT_FOUND, NULL, "this engine takes no commands");
+	json_t *answer = m->command(m->ctx, m->run, argv, &e);
+	if (!answer)
+		return methods_error(id, RPC_FAILED, NULL, "%s", e.msg);
+	return methods_result(id, answer);
+}
+
+static json_t *method_stop(struct methods *m, json_t *id, json_t *params)
+{
+	const char *mode = json_string_value(json_object_get(params, "mode"));
+	if (mode && !str_eq(mode, "drain") && !str_eq(mode, "now"))
+		return methods_error(
+			id, RPC_INVALID_PARAMS, NULL, "daemon.stop: mode is drain or now");
+	run_stop(m->run);
+	if (str_eq(mode, "now"))
+		run_stop(m->run);
+	m->stopping = true;
+	return methods_result(id, json_pack("{s:b}", "stopping", 1));
+}
+
+static json_t *method_status(struct methods *m, json_t *id)
+{
+	const char *phase = !run_is_up(m->run)        ? "starting"
+			    : run_interrupted(m->run) ? "draining"
+						      : "running";
+	return methods_result(
+		id, json_pack("{s:i, s:i, s:s, s:i}", "version", 1, "pid", (int)getpid(), "phase",
+			    phase, "units", (int)run_unit_count(m->run)));
+}
+
+json_t *methods_answer(struct methods *m, json_t *request)
+{
+	json_t *id = json_object_get(request, "id");
+	const char *method = json_string_value(json_object_get(request, "method"));
+	json_t *params = json_object_get(request, "params");
+	json_t *answer;
+	if (!method)
+		answer = methods_error(id, -32600, NULL, "a request needs a method");
+	else if (str_eq(method, "ping"))
+		answer = methods_result(id ? id : json_null(),
+			json_pack("{s:i, s:i}", "version", 1, "pid", (int)getpid()));
+	else if (str_eq(method, "status"))
+		answer = method_status(m, id ? id : json_null());
+	else if (str_eq(method, "daemon.stop"))
+		answer = method_stop(m, id ? id : json_null(), params);
+	else if (!run_is_up(m->run))
+		answer = methods_error(id, RPC_FAILED, "starting", "the engine is starting");
+	else if (run_interrupted(m->run))
+		answer = methods_error(id, RPC_FAILED, "draining", "the engine is stopping");
+	else if (str_eq(method, "operate"))
+		answer = method_operate(m, id ? id : json_null(), params);
+	else if (str_eq(method, "command"))
+		answer = method_command(m, id ? id : json_null(), params);
+	else
+		answer = methods_error(id, RPC_METHOD_NOT_FOUND, NULL, "no method '%s'", method);
+	if (id)
+		return answer;
+	json_decref(answer);
+	return NULL;
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+#include "server/server.h"
+
+#include "base/buf.h"
+#include "base/str.h"
+#include "os/file.h"
+#include "os/sock.h"
+#include "server/methods.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define CLIENTS_MAX    100
+#define MESSAGE_MAX    (10 << 20)
+#define UNSENT_MAX     (16 << 20) /* a reader that does not read is let go */
+#define LISTEN_BACKLOG 64
+
+struct client {
+	uv_pipe_t pipe;
+	struct server *server;
+	struct client *next;
+	struct buf in;
+	bool closing;
+};
+
+struct server {
+	struct methods methods;
+	uv_pipe_t listener;
+	struct client *clients;
+	size_t n_clients;
+	int dir;
+	dev_t dev; /* of the socket we bound */
+	ino_t ino;
+	bool closing;
+};
+
+/* ---- clients ---- */
+
+static void client_freed(uv_handle_t *handle)
+{
+	struct client *c = handle->data;
+	buf_deinit(&c->in);
+	free(c);
+}
+
+static void client_close(struct client *c)
+{
+	if (c->closing)
+		return;
+	c->closing = true;
+	struct client **at = &c->server->clients;
+	while (*at && *at != c)
+		at = &(*at)->next;
+	if (*at) {
+		*at = c->next;
+		c->server->n_clients--;
+	}
+	uv_close((uv_handle_t *)&c->pipe, client_freed);
+}
+
+struct sending {
+	uv_write_t write;
+	char *text;
+};
+
+static void sent(uv_write_t *write, int status)
+{
+	struct sending *s = (struct sending *)write;
+	struct client *c = write->handle->data;
+	free(s->text);
+	free(s);
+	if (status < 0)
+		client_close(c);
+}
+
+/* Consumes the message. */
+static void client_send(struct client *c, json_t *message)
+{
+	char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+	json_decref(message);
+	struct sending *s = calloc(1, sizeof(*s));
+	size_t len = text ? strlen(text) : 0;
+	char *line = text ? realloc(text, len + 2) : NULL;
+	if (!line || !s || c->closing ||
+		uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe) > UNSENT_MAX) {
+		free(line ? line : text);
+		free(s);
+		client_close(c);
+		return;
+	}
+	line[len] = '\n';
+	s->text = line;
+	uv_buf_t buf = uv_buf_init(line, (unsigned)len + 1);
+	if (uv_write(&s->write, (uv_stream_t *)&c->pipe, &buf, 1, sent) < 0) {
+		free(line);
+		free(s);
+		client_close(c);
+	}
+}
+
+static void client_line(struct client *c, const char *line, size_t len)
+{
+	json_error_t why;
+	json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
+	if (!json_is_object(request)) {
+		client_send(
+			c, methods_error(NULL, -32700, NULL, "not a JSON object: %s", why.text));
+		json_decref(request);
+		return;
+	}
+	json_t *answer = methods_answer(&c->server->methods, request);
+	if (answer)
+		client_send(c, answer);
+	json_decref(request);
+}
+
+static void client_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	(void)handle;
+	char *memory = malloc(suggested);
+	*buf = uv_buf_init(memory, memory ? (unsigned)suggested : 0);
+}
+
+static void client_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct client *c = stream->data;
+	if (n > 0)
+		buf_add(&c->in, buf->base, (size_t)n);
+	free(buf->base);
+	if (n < 0 || buf_check(&c->in) < 0) {
+		client_close(c);
+		return;
+	}
+	size_t from = 0;
+	char *end;
+	while (!c->closing && c->in.len > from &&
+		(end = memchr(c->in.data + from, '\n', c->in.len - from)) != NULL) {
+		size_t len = (size_t)(end - c->in.data) - from;
+		client_line(c, c->in.data + from, len);
+		from += len + 1;
+	}
+	buf_consume(&c->in, from);
+	if (c->in.len > MESSAGE_MAX && !c->closing) {
+		client_send(
+			c, methods_error(NULL, -32600, "too_large", "a message is at most 10 MiB"));
+		client_close(c);
+	}
+}
+
+/* Why a client is not heard, as an error code; NULL: it is. */
+static const char *refuse_client(const struct server *s, struct client *c)
+{
+	struct sock_peer peer;
+	int fd;
+	if (s->n_clients >= CLIENTS_MAX)
+		return "busy";
+	if (uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 || sock_peer(fd, &peer) < 0)
+		return "forbidden";
+	return peer.uid == getuid() || peer.uid == 0 ? NULL : "forbidden";
+}
+
+static void on_connection(uv_stream_t *stream, int status)
+{
+	struct server *s = stream->data;
+	struct client *c = status < 0 ? NULL : calloc(1, sizeof(*c));
+	if (!c)
+		return;
+	c->server = s;
+	uv_pipe_init(stream->loop, &c->pipe, 0);
+	c->pipe.data = c;
+	if (uv_accept(stream, (uv_stream_t *)&c->pipe) < 0) {
+		uv_close((uv_handle_t *)&c->pipe, client_freed);
+		return;
+	}
+	const char *refused = refuse_client(s, c);
+	c->next = s->clients;
+	s->clients = c;
+	s->n_clients++;
+	if (refused) {
+		client_send(c, methods_error(NULL, -32000, refused, "this client is not served"));
+		client_close(c);
+		return;
+	}
+	uv_read_start((uv_stream_t *)&c->pipe, client_alloc, client_read);
+}
+
+/* ---- the server ---- */
+
+static int server_files(struct server *s, struct err *e)
+{
+	int fd = -1;
+	char pid[32];
+	struct stat st;
+	/* Whoever holds the lock may remove a socket that an engine left when it was killed. */
+	unlinkat(s->dir, SERVER_SOCKET, 0);
+	int r = sock_listen(s->dir, SERVER_SOCKET, LISTEN_BACKLOG, &fd, e);
+	if (r < 0)
+		return r;
+	if (fstatat(s->dir, SERVER_SOCKET, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		s->dev = st.st_dev;
+		s->ino = st.st_ino;
+	}
+	r = uv_pipe_open(&s->listener, fd);
+	if (r == 0)
+		r = uv_listen((uv_stream_t *)&s->listener, LISTEN_BACKLOG, on_connection);
+	if (r < 0)
+		return err_set(e, r, "cannot serve '%s': %s", SERVER_SOCKET, uv_strerror(r));
+	int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	return file_write_atomic(s->dir, SERVER_PID, pid, (size_t)n, 0600, e);
+}
+
+int server_start(struct run *run, const struct site *site, server_command_fn command, void *ctx,
+	struct server **ret, struct err *e)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_nomem(e);
+	s->methods = (struct methods){.run = run, .command = command, .ctx = ctx};
+	s->dir = open(site->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = s->dir < 0 ? err_errno(e, -errno, "cannot open '%s'", site->state_dir) : 0;
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	uv_pipe_init(run_loop(run), &s->listener, 0);
+	s->listener.data = s;
+	r = server_files(s, e);
+	if (r < 0) {
+		server_stop(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+static void listener_closed(uv_handle_t *handle)
+{
+	struct server *s = handle->data;
+	close(s->dir);
+	free(s);
+}
+
+/* Ours only: a new engine may have bound its own by now. */
+static void remove_files(struct server *s)
+{
+	struct stat st;
+	CLEANUP_BUF struct buf pid = BUF_INIT;
+	if (fstatat(s->dir, SERVER_SOCKET, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == s->dev &&
+		st.st_ino == s->ino)
+		unlinkat(s->dir, SERVER_SOCKET, 0);
+	int64_t owner = 0;
+	if (file_read(s->dir, SERVER_PID, 32, &pid, NULL) == 0) {
+		pid.data[strcspn(pid.data, "\n")] = '\0';
+		if (parse_int64(pid.data, 1, INT32_MAX, &owner) == 0 && owner == getpid())
+			unlinkat(s->dir, SERVER_PID, 0);
+	}
+}
+
+void server_stop(struct server *s)
+{
+	if (!s || s->closing)
+		return;
+	s->closing = true;
+	remove_files(s);
+	while (s->clients)
+		client_close(s->clients);
+	uv_close((uv_handle_t *)&s->listener, listener_closed);
+}
