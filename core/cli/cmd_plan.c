@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "run/snapshot.h"
 
 #include <string.h>
 
@@ -139,7 +140,12 @@ int cmd_plan_list(struct cli *cli, int argc, char **argv)
 	return cli_flush(status);
 }
 
-static int print_definition(struct cli *cli, int argc, char **argv)
+enum text_of {
+	TEXT_DEFINITION,
+	TEXT_STATE, /* with what the tasks have come to */
+};
+
+static int print_text(struct cli *cli, int argc, char **argv, enum text_of what)
 {
 	const char *name = NULL;
 	char plan[101];
@@ -153,20 +159,25 @@ static int print_definition(struct cli *cli, int argc, char **argv)
 	status = cli_site_open(cli, CLI_READ, &at);
 	if (status == 0)
 		status = cli_find_plan(cli, at.store, name, &id, plan);
-	if (status == 0 && store_plan_definition(at.store, id, &text, &e) < 0)
+	CLEANUP_BUF struct buf snapshot = BUF_INIT;
+	int r = 0;
+	if (status == 0)
+		r = what == TEXT_STATE ? snapshot_build(at.store, id, &snapshot, &e)
+				       : store_plan_definition(at.store, id, &text, &e);
+	if (r < 0)
 		status = cli_error(cli, &e);
 	if (status == 0)
-		fputs(text, stdout);
+		fputs(what == TEXT_STATE ? buf_cstr(&snapshot) : text, stdout);
 	cli_site_close(&at);
 	return cli_flush(status);
 }
 
 int cmd_plan_show(struct cli *cli, int argc, char **argv)
 {
-	return print_definition(cli, argc, argv);
+	return print_text(cli, argc, argv, TEXT_DEFINITION);
 }
 
 int cmd_plan_export(struct cli *cli, int argc, char **argv)
 {
-	return print_definition(cli, argc, argv);
+	return print_text(cli, argc, argv, TEXT_STATE);
 }

@@ -35,7 +35,8 @@ static const struct cli_command plan_commands[] = {
 	{
 		.name = "export",
 		.args = "PLAN",
-		.summary = "print a stored plan as a plan file",
+		.summary = "print a plan with what its tasks have come to, for `plan import` "
+			   "elsewhere",
 		.run = cmd_plan_export,
 	},
 	{.name = NULL},

@@ -390,6 +390,10 @@ int run_execute(struct run *r, char **ret_refused, struct err *e)
 			uv_run(&r->loop, UV_RUN_ONCE);
 	}
 	run_flush(r);
+	vec_foreach(p, &r->plans)
+		if ((*p)->halted && !r->failed && !r->killed)
+			halt_commit(r, *p, (*p)->halt);
+	run_flush(r);
 	if (ret_refused)
 		*ret_refused = TAKE(r->refused);
 	if (r->failed) {

@@ -126,6 +126,8 @@ struct rplan {
 	uint32_t cap;
 	bool worktrees;
 	bool mentioned; /* asked for, not only found */
+	bool halted;    /* in this run, for: */
+	enum halt_reason halt;
 	char *merge_worktree;
 	/* The merge worktree is one: its users take turns. */
 	struct bench_waiter *bench_head, *bench_tail;
@@ -284,6 +286,9 @@ void reconcile_free(struct run *r);
 int mend_start(struct run *r, struct err *e) MUST_CHECK;
 /* Holds starts back while memory or disk is short. */
 void room_check(struct run *r);
+
+/* halt_commit.c: blocks for git, five seconds at most. */
+void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason);
 
 /* tidy.c */
 void tidy_start(struct run *r);

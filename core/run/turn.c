@@ -262,6 +262,8 @@ static void act(struct run *r, struct engine_action *a)
 		freeze(l, watch_resume);
 		break;
 	case ACT_HALT:
+		r->plans.items[a->plan]->halted = true;
+		r->plans.items[a->plan]->halt = a->halt;
 		tell_halt(r, a);
 		if (a->plan_status == PLAN_COMPLETED &&
 			r->config->orch.keep_worktrees != CONFIG_KEEP_WORKTREES_ALL)

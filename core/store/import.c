@@ -129,13 +129,23 @@ static int write_definition(struct store *s, int64_t id, const struct plan *plan
 		plan->max_agents, plan->token_budget, id);
 }
 
+/* A plan that a halt saved is as it was; one that ran then has halted. */
+static enum plan_status imported_status(const struct plan *plan, enum plan_status otherwise)
+{
+	enum plan_status status;
+	if (!plan->state || !plan->state->status ||
+		plan_status_parse(plan->state->status, &status) < 0)
+		return otherwise;
+	return status == PLAN_RUNNING ? PLAN_HALTED : status;
+}
+
 static int import_rows(struct store *s, const struct plan *plan, enum plan_status status,
 	int64_t now, int64_t *ret_id, struct err *e)
 {
 	int r = db_run(s, e,
 		"INSERT INTO plan (name, status, worktrees, definition, max_agents, token_budget,"
 		" created_at) VALUES (?, ?, 0, '', 0, 0, ?)",
-		"ssi", plan->name, plan_status_name(status), now);
+		"ssi", plan->name, plan_status_name(imported_status(plan, status)), now);
 	if (r < 0)
 		return r;
 	int64_t id = sqlite3_last_insert_rowid(s->db);

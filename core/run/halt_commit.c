@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commit of a plan's state when its dispatch has halted: after the last save, only what
+ * changed, once. A failure is a warning and what the database says of it; it never changes how the
+ * dispatch ended.
+ */
+#include "run/state.h"
+
+#include "base/clock.h"
+#include "run/snapshot.h"
+
+#define HALT_COMMIT_MS 5000
+
+#define STATE_REF      "refs/orch/state"
+
+struct outcome_text {
+	const char *result;
+	char *oid;
+	char *why;
+};
+
+static void commit_to_ref(
+	struct run *r, const struct rplan *p, enum halt_reason reason, struct outcome_text *ret)
+{
+	struct err err = ERR_INIT;
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	CLEANUP_STR char *name = str_printf("orch-plan.%s.ini", p->name);
+	CLEANUP_STR char *message =
+		str_printf("[orch] Save plan state on halt (%s)", halt_reason_name(reason));
+	struct git_ctx ctx = site_git(r->site);
+	struct git_oid oid = GIT_OID_NONE;
+	bool changed = false;
+	ctx.lock_fd = r->git_lock;
+	ctx.deadline_ms = deadline_after(HALT_COMMIT_MS);
+	int code = name && message ? snapshot_build(r->store, p->id, &text, &err) : err_nomem(&err);
+	if (code == 0)
+		code = git_commit_file(&ctx, STATE_REF, name, buf_cstr(&text), text.len, message,
+			&oid, &changed, &err);
+	if (code != 0) {
+		ret->result = "failed";
+		ret->why = str_dup(err.msg);
+		run_warn(r, "the state of plan %s was not committed: %s", p->name, err.msg);
+		return;
+	}
+	ret->result = changed ? "committed" : "unchanged";
+	ret->oid = oid.hex[0] ? str_dup(oid.hex) : NULL;
+}
+
+void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason)
+{
+	struct err err = ERR_INIT;
+	struct outcome_text outcome = {.result = "off"};
+	if (r->site->repo && r->config->halt.commit != CONFIG_HALT_COMMIT_OFF)
+		commit_to_ref(r, p, reason, &outcome);
+	if (run_tx(r) == 0 && store_plan_set_halt_commit(r->store, p->id, outcome.result,
+				      outcome.oid, outcome.why, &err) < 0)
+		run_warn(r, "%s", err.msg);
+	free(outcome.oid);
+	free(outcome.why);
+}
