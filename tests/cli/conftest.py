@@ -7,10 +7,12 @@ none, and no unit's temporary directory.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -106,6 +108,22 @@ class Result:
     def lines(self):
         return [json.loads(line) for line in self.out.splitlines()]
 
+    # What `dispatch --json` said.
+
+    @property
+    def halt(self):
+        last = self.lines[-1]
+        assert last["type"] == "halt", self
+        return last
+
+    def moves(self, task):
+        """The states that a task went through, one after the other, without the first."""
+        return [line["to"] for line in self.lines if line["type"] == "task" and line["task"] == task]
+
+    def last(self, task):
+        """The last line about a task."""
+        return [line for line in self.lines if line["type"] == "task" and line["task"] == task][-1]
+
     def __repr__(self):
         return f"{self.args} -> {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
@@ -146,6 +164,16 @@ class Place:
         if status is not None:
             assert result.status == status, result
         return result
+
+    def dispatch(self, *args, status=0, **kwargs):
+        """dispatch --json to its end."""
+        return self.orch("dispatch", "--json", *args, status=status, **kwargs)
+
+    def db(self, query, *values):
+        """Rows of the database, for what no verb tells."""
+        with sqlite3.connect(f"file:{self.state_dir}/orch.db?mode=ro", uri=True, timeout=10) as db:
+            db.row_factory = sqlite3.Row
+            return [dict(row) for row in db.execute(query, values)]
 
     def sh(self, script, **kwargs):
         return subprocess.run(["/bin/sh", "-ec", script], cwd=self.path, env=self.env, check=True,
@@ -190,6 +218,18 @@ class Place:
         if common.returncode == 0:
             return pathlib.Path(common.stdout.strip(), "orch")
         return pathlib.Path(self.path, ".orch")
+
+    def held_locks(self):
+        """Locks of the state directory and its units that somebody still holds."""
+        held = []
+        for name in ["lock", "git.lock", "git-worktrees", "units/*/shim.lock"]:
+            for path in self.state_dir.glob(name):
+                with open(path) as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        held.append(str(path))
+        return held
 
     def unit_tmpdirs(self):
         """Temporary directories of this repository's units that are still there."""
@@ -243,6 +283,7 @@ def place(tmp_path):
     left_processes()
     tmpdirs = here.unit_tmpdirs()
     assert not described, f"left running: {described}"
+    assert not (held := here.held_locks()), f"locks still held: {held}"
     assert not tmpdirs, f"temporary directories left: {tmpdirs}"
 
 
