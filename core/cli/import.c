@@ -109,6 +109,23 @@ static int update(struct cli *cli, struct store *s, int64_t id, const struct pla
 	return r < 0 ? cli_error(cli, &e) : 0;
 }
 
+static int note_draft(void *ctx, const struct plan_row *row)
+{
+	bool *draft = ctx;
+	*draft = row->status == PLAN_DRAFT;
+	return 0;
+}
+
+static int approve_draft(struct cli *cli, struct store *s, int64_t id)
+{
+	struct err e = ERR_INIT;
+	bool draft = false;
+	int r = store_plan(s, id, note_draft, &draft, &e);
+	if (r == 0 && draft)
+		r = store_plan_set_status(s, id, PLAN_APPROVED, clock_wall_ms(), &e);
+	return r < 0 ? cli_error(cli, &e) : 0;
+}
+
 int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
 	int64_t *ret_id)
 {
@@ -120,7 +137,7 @@ int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum
 	if (id) {
 		int code = update(cli, s, id, plan);
 		*ret_id = id;
-		return code;
+		return code || status != PLAN_APPROVED ? code : approve_draft(cli, s, id);
 	}
 	r = store_plan_import(s, plan, status, clock_wall_ms(), ret_id, &e);
 	return r < 0 ? cli_error(cli, &e) : 0;
