@@ -12,6 +12,9 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <string.h>
+#include <sys/random.h>
+
+#define TOKEN_BYTES 16
 
 static bool is_scrubbed(const char *name)
 {
@@ -138,6 +141,17 @@ static int read_env_file(const char *path, char ***env, struct err *e)
 	return 0;
 }
 
+/* By it the keeper knows its own agent. Random, in nobody's file, good for this one unit. */
+static int add_token(char ***env, struct err *e)
+{
+	uint8_t bits[TOKEN_BYTES];
+	char token[2 * TOKEN_BYTES + 1];
+	if (getrandom(bits, sizeof(bits), 0) != (ssize_t)sizeof(bits))
+		return err_errno(e, -errno, "cannot get random bytes");
+	hex_encode(bits, sizeof(bits), token);
+	return environ_set(env, "ORCH_AGENT_TOKEN", token) < 0 ? err_nomem(e) : 0;
+}
+
 int environ_for_harness(struct run *r, const char *harness, char ***ret, struct err *e)
 {
 	CLEANUP_STRV char **env = strv_copy(r->unit_env);
@@ -150,6 +164,9 @@ int environ_for_harness(struct run *r, const char *harness, char ***ret, struct 
 		if (code < 0)
 			return code;
 	}
+	int code = add_token(&env, e);
+	if (code < 0)
+		return code;
 	*ret = TAKE(env);
 	return 0;
 }
