@@ -176,8 +176,11 @@ static bool commit(struct run *r)
 			continue;
 		tell_change(r, a);
 		discard_worktree(r, a);
-		live_drop_if_idle(r, a->task);
 	}
+	/* Only now: a task may have gone two ways at once (failed, escalated). */
+	vec_foreach(a, &r->unsaved.list)
+		if (a->kind == ACT_SAVE_TASK)
+			live_drop_if_idle(r, a->task);
 	engine_actions_reset(&r->unsaved);
 	return true;
 }
