@@ -211,6 +211,27 @@ static void gate_record(struct judge *g)
 
 /* ---- baseline: was it red before? ---- */
 
+static void merge_tree_back(struct live *l, const char *dir, const struct err *e)
+{
+	struct judge *g = l->judge;
+	if (dir)
+		gate_record(g);
+	else if (l->cancel || e->code == -ECHILD)
+		gate_finish(g, (struct gate_verdict){.cancelled = true}); /* merged anew */
+	else
+		gate_fault(g, e);
+}
+
+/* The baseline is known, or cannot be: the gate goes on, a merge's with its own tree back. */
+static void baseline_over(struct judge *g)
+{
+	struct live *l = g->live;
+	if (g->stage == GATE_STAGE_MERGE && !l->cancel)
+		bench_take(l, &g->commit, merge_tree_back);
+	else
+		gate_record(g);
+}
+
 static void baseline_ran(struct live *l, struct command_result *result)
 {
 	struct judge *g = l->judge;
@@ -219,7 +240,7 @@ static void baseline_ran(struct live *l, struct command_result *result)
 	g->on_bench = false;
 	bench_release(l);
 	if (result->cancelled || result->failed_to_run) {
-		gate_record(g); /* unknown counts as green before: the attempt is charged */
+		baseline_over(g); /* unknown counts as green before: the attempt is charged */
 		return;
 	}
 	bool passed = result->exit.cause == CAUSE_EXITED && result->exit.signal == 0 &&
@@ -241,21 +262,7 @@ static void baseline_ran(struct live *l, struct command_result *result)
 	if (code < 0)
 		gate_fault(g, &err);
 	else
-		gate_record(g);
-}
-
-static void baseline_ready(struct live *l, const char *dir, const struct err *e)
-{
-	struct judge *g = l->judge;
-	const struct check *c = &g->checks.items[g->at];
-	if (!dir) {
-		if (!l->cancel)
-			run_warn(l->run, "no baseline for %s: %s", l->name, e->msg);
-		gate_record(g);
-		return;
-	}
-	g->on_bench = true;
-	command_run(l, UNIT_INVARIANT, c->name, c->command, dir, c->timeout_ms, baseline_ran);
+		baseline_over(g);
 }
 
 static int cached_red(void *ctx, const struct gate_result_row *row)
@@ -263,6 +270,41 @@ static int cached_red(void *ctx, const struct gate_result_row *row)
 	bool *red = ctx;
 	*red = !row->passed;
 	return 0;
+}
+
+/* 0: *ret_red; 1: not known. */
+static int baseline_cached(struct judge *g, bool *ret_red, struct err *e)
+{
+	return store_cache_get(g->live->run->store, g->start_tree.hex,
+		g->checks.items[g->at].fingerprint, cached_red, ret_red, e);
+}
+
+static void baseline_ready(struct live *l, const char *dir, const struct err *e)
+{
+	struct judge *g = l->judge;
+	const struct check *c = &g->checks.items[g->at];
+	struct err err = ERR_INIT;
+	bool red = false;
+	if (!dir) {
+		if (!l->cancel)
+			run_warn(l->run, "no baseline for %s: %s", l->name, e->msg);
+		baseline_over(g);
+		return;
+	}
+	/* Whoever had the worktree before may have asked the same. */
+	int code = baseline_cached(g, &red, &err);
+	if (code <= 0)
+		bench_release(l);
+	if (code < 0) {
+		gate_fault(g, &err);
+	} else if (code == 0) {
+		g->row.red_before = red;
+		baseline_over(g);
+	} else {
+		g->on_bench = true;
+		command_run(
+			l, UNIT_INVARIANT, c->name, c->command, dir, c->timeout_ms, baseline_ran);
+	}
 }
 
 /* The tree of the start commit names the cached baseline. */
@@ -284,16 +326,14 @@ static void baseline_ask(struct judge *g)
 	struct live *l = g->live;
 	bool red = false;
 	struct err err = ERR_INIT;
-	int code = store_cache_get(l->run->store, g->start_tree.hex,
-		g->checks.items[g->at].fingerprint, cached_red, &red, &err);
+	int code = baseline_cached(g, &red, &err);
 	if (code < 0) {
 		gate_fault(g, &err);
 	} else if (code == 0) {
 		g->row.red_before = red;
 		gate_record(g);
-	} else if (g->stage == GATE_STAGE_MERGE) {
-		gate_record(g); /* the merge worktree is in use by this very gate */
 	} else {
+		bench_release(l); /* held by a merge's gate, which takes it back afterwards */
 		bench_take(l, &l->start, baseline_ready);
 	}
 }

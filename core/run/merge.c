@@ -87,6 +87,7 @@ static void bench_begin(struct live *l, const struct git_oid *commit,
 	struct err err = ERR_INIT;
 	struct rplan *p = l->plan;
 	p->bench_busy = true;
+	p->bench_owner = l;
 	if (!p->merge_worktree)
 		p->merge_worktree = git_worktree_path(l->run->site->worktree_root, p->name, "");
 	struct bench_job *b = calloc(1, sizeof(*b));
@@ -150,6 +151,9 @@ void bench_cancel(struct live *l)
 void bench_release(struct live *l)
 {
 	struct rplan *p = l->plan;
+	if (p->bench_owner != l)
+		return;
+	p->bench_owner = NULL;
 	p->bench_busy = false;
 	struct bench_waiter *w = p->bench_head;
 	if (!w)

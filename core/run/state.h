@@ -132,6 +132,7 @@ struct rplan {
 	/* The merge worktree is one: its users take turns. */
 	struct bench_waiter *bench_head, *bench_tail;
 	bool bench_busy;
+	struct live *bench_owner;
 };
 
 struct found; /* reconcile.c: what became of the units of an earlier engine */
@@ -268,6 +269,7 @@ struct bench_waiter {
 };
 void bench_take(struct live *l, const struct git_oid *commit,
 	void (*ready)(struct live *l, const char *dir, const struct err *e));
+/* Nothing happens when it is not l's. */
 void bench_release(struct live *l);
 /* Takes it out of the queue, if it is there: ready is called with NULL. */
 void bench_cancel(struct live *l);

@@ -119,6 +119,16 @@ def test_red_before_ignore_still_fails_what_the_task_broke(repo):
     assert results(repo)[0]["red_before"] == 0
 
 
+def test_red_before_ignore_holds_for_merges_alone(repo):
+    """The plan's own invariants are run on merges only, so that nobody asked for a baseline yet."""
+    repo.dispatch(repo.plan(
+        "[invariant:old]\ncommand = test -e never\nred_before = ignore\n"
+        "[invariant:new]\ncommand = test $(git rev-list --count HEAD) -gt 1\n"
+        "[task:a]\ncommand = echo > a\nretry_max = 0\n", invariants="old, new"))
+    assert [(row["invariant"], row["passed"], row["red_before"])
+            for row in results(repo, stage="merge")] == [("old", 0, 1), ("new", 1, 0)]
+
+
 def test_the_baseline_runs_once(repo):
     repo.dispatch(repo.plan(
         invariant("echo run >> $HOME/runs; test -e never", red_before="ignore")
