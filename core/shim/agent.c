@@ -28,6 +28,12 @@ static const char *plugin_name(const struct keeper *k)
 	return k->spec.plugin ? k->spec.plugin : k->spec.harness;
 }
 
+/* As the user calls it, whatever its file is. */
+static const char *harness_name(const struct keeper *k)
+{
+	return k->spec.harness;
+}
+
 /* The callback to blame: the youngest that has begun and not ended; kill and send run beside wait.
  */
 static const char *current_call(const struct agent *a)
@@ -48,7 +54,7 @@ static void blame(struct keeper *k, enum unit_cause cause, const char *what)
 	CLEANUP_STR char *before = NULL;
 	if (k->cause_is_set && k->exit.text)
 		before = str_printf(" (while it was being ended: %s)", k->exit.text);
-	keeper_set_cause(k, CAUSE_OVERRIDE, cause, "harness '%s' (%s) %s%s%s%s", plugin_name(k),
+	keeper_set_cause(k, CAUSE_OVERRIDE, cause, "harness '%s' (%s) %s%s%s%s", harness_name(k),
 		a->path, what, call ? " in " : "", call ? call : "", before ? before : "");
 	ladder_kill_unit(k);
 }
@@ -103,7 +109,7 @@ static int on_call_end(struct keeper *k, const struct proto_frame *f, struct err
 	json_int_t rc = json_integer_value(json_object_get(o, "rc"));
 	const char *text = json_string_value(json_object_get(o, "text"));
 	if (rc < 0 && f->id != PROTO_CALL_LOAD)
-		keeper_log(k, "warning", "harness '%s': %s failed: %s", plugin_name(k),
+		keeper_log(k, "warning", "harness '%s': %s failed: %s", harness_name(k),
 			proto_call_name(f->id), text ? text : strerror((int)-rc));
 	json_decref(o);
 	return 0;
@@ -442,6 +448,7 @@ static void agent_reaped(struct keeper *k, pid_t pid, int wait_status)
 static void agent_ask_to_end(struct keeper *k)
 {
 	struct agent *a = k->unit;
+	a->idle_at_end = !procs_any_live(a);
 	if (proto_write(&a->writer, PROTO_KILL, 0, SIGTERM, NULL, 0) == 0)
 		agent_flush(k);
 }
@@ -516,15 +523,31 @@ static void take_verdict(struct keeper *k)
 		x->outcome_text ? x->outcome_text : "");
 }
 
+/* The limit was the unit's; that the harness did not play its part belongs to the reason. */
+static void tell_overtaken(struct keeper *k)
+{
+	struct agent *a = k->unit;
+	const char *call = a->in_call[PROTO_CALL_KILL]                     ? "kill"
+			   : a->idle_at_end && a->in_call[PROTO_CALL_WAIT] ? "wait"
+									   : NULL;
+	if (!call || !k->cause_is_set || k->exit.cause == CAUSE_HARNESS_HUNG ||
+		k->exit.cause == CAUSE_HARNESS_CRASHED)
+		return;
+	CLEANUP_STR char *why = str_dup(k->exit.text);
+	keeper_log(k, "warning", "harness '%s' (%s) did not return from %s", harness_name(k),
+		a->path, call);
+	/* The text of a request to stop is the request's reason, to be read by the engine. */
+	if (k->exit.cause != CAUSE_KILLED)
+		keeper_set_cause(k, CAUSE_OVERRIDE, k->exit.cause,
+			"%s; harness '%s' (%s) did not return from %s", why ? why : "",
+			harness_name(k), a->path, call);
+}
+
 static void agent_finish(struct keeper *k)
 {
 	struct agent *a = k->unit;
 	struct err e = ERR_INIT;
-	/* A callback that still runs was overtaken by SIGKILL: worth knowing. */
-	if (a->in_call[PROTO_CALL_KILL] && k->exit.cause != CAUSE_HARNESS_HUNG &&
-		k->exit.cause != CAUSE_HARNESS_CRASHED)
-		keeper_log(k, "warning", "harness '%s' had not returned from kill at the end",
-			plugin_name(k));
+	tell_overtaken(k);
 	procs_finish(k);
 	take_verdict(k);
 	if (capture_close(&a->output, NULL, &e) < 0)

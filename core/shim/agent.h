@@ -45,6 +45,7 @@ struct agent {
 	int64_t call_deadlines[PROTO_CALL_COUNT];
 	bool in_call[PROTO_CALL_COUNT];
 	bool done, host_ended;
+	bool idle_at_end; /* no process of the harness's lived when the unit was asked to end */
 	int64_t done_deadline;
 	struct agent_proc procs[PROTO_PROCESS_MAX];
 	struct VEC(struct usage_entry) usage;
@@ -56,6 +57,7 @@ void agent_flush(struct keeper *k);
 
 void procs_init(struct agent *a);
 void procs_poll(struct keeper *k);
+bool procs_any_live(const struct agent *a);
 /* Each handles one frame; -EPROTO with the reason when it makes no sense. */
 int procs_start(struct keeper *k, const struct proto_frame *f, struct err *e) MUST_CHECK;
 int procs_write(struct keeper *k, const struct proto_frame *f, struct err *e) MUST_CHECK;

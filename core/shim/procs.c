@@ -156,6 +156,14 @@ static void on_input(struct keeper *k, void *user, short revents)
 	agent_flush(k);
 }
 
+bool procs_any_live(const struct agent *a)
+{
+	for (size_t i = 0; i < PROTO_PROCESS_MAX; i++)
+		if (a->procs[i].pid && !a->procs[i].ended)
+			return true;
+	return false;
+}
+
 void procs_poll(struct keeper *k)
 {
 	struct agent *a = k->unit;
