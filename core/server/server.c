@@ -17,6 +17,7 @@
 
 #define CLIENTS_MAX    100
 #define MESSAGE_MAX    (10 << 20)
+#define DISCARD_MAX    (64 << 20)
 #define UNSENT_MAX     (16 << 20) /* a reader that does not read is let go */
 #define LISTEN_BACKLOG 64
 
@@ -25,6 +26,7 @@ struct client {
 	struct server *server;
 	struct client *next;
 	struct buf in;
+	size_t discarded; /* of a message that was too long; 0: none */
 	bool closing;
 };
 
@@ -126,9 +128,21 @@ static void client_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 	*buf = uv_buf_init(memory, memory ? (unsigned)suggested : 0);
 }
 
+static void client_discard(struct client *c, const char *data, size_t len)
+{
+	c->discarded += len;
+	if (memchr(data, '\n', len) || c->discarded > DISCARD_MAX)
+		client_close(c);
+}
+
 static void client_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
 	struct client *c = stream->data;
+	if (n > 0 && c->discarded) {
+		client_discard(c, buf->base, (size_t)n);
+		free(buf->base);
+		return;
+	}
 	if (n > 0)
 		buf_add(&c->in, buf->base, (size_t)n);
 	free(buf->base);
@@ -146,9 +160,12 @@ static void client_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	}
 	buf_consume(&c->in, from);
 	if (c->in.len > MESSAGE_MAX && !c->closing) {
+		/* Closing with bytes unread would take the answer away: read on to the line's end.
+		 */
+		c->discarded = c->in.len;
+		buf_deinit(&c->in);
 		client_send(
 			c, methods_error(NULL, -32600, "too_large", "a message is at most 10 MiB"));
-		client_close(c);
 	}
 }
 
