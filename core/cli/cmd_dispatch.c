@@ -309,11 +309,11 @@ static int preflight(struct dispatch *d)
 
 /* ---- the run ---- */
 
-static int finish(struct dispatch *d, struct progress *progress, const struct run *run)
+static int finish(struct dispatch *d, struct progress *progress, bool interrupted)
 {
 	struct run_halt halt = {.plan_id = d->plan_id, .plan = d->plan, .reason = HALT_INTERRUPTED};
 	bool halted = progress_halted(progress, &halt);
-	if (!halted && !run_interrupted(run)) {
+	if (!halted && !interrupted) {
 		struct err e = ERR_INIT;
 		err_set(&e, -EPROTO, "the plan ended without a reason");
 		return cli_error(d->cli, &e);
@@ -332,15 +332,61 @@ static enum progress_mode progress_mode(const struct dispatch *d)
 	return isatty(STDOUT_FILENO) && !str_eq(term, "dumb") ? PROGRESS_LIVE : PROGRESS_PLAIN;
 }
 
+static bool is_disk_error(const struct err *e)
+{
+	return err_status(e) == EXIT_IO;
+}
+
+/* One engine, from its start to its end. */
+static int run_once(struct dispatch *d, struct progress *progress, struct run_options *options,
+	bool *ret_interrupted, struct err *e)
+{
+	CLEANUP(run_freep) struct run *run = NULL;
+	CLEANUP(server_stopp) struct server *server = NULL;
+	options->listener = progress_listener(progress);
+	int r = run_new(options, &run, e);
+	if (r == 0)
+		r = run_add_plan(run, d->plan_id, ADMIT_ALL, (uint32_t)d->cap, e);
+	if (r == 0)
+		r = server_start(run, d->at.site, NULL, NULL, &server, e);
+	if (r == 0)
+		r = run_execute(run, NULL, e);
+	*ret_interrupted = run && run_interrupted(run);
+	return r;
+}
+
+/*
+ * The engine failed: what it had not saved is as after a crash. A second one adopts what is left,
+ * ends it and saves what came of it; where even that fails, the units are ended without a record in
+ * the database.
+ */
+static int wind_down(struct dispatch *d, struct progress *progress, struct run_options *options,
+	const struct err *failure)
+{
+	struct err e = ERR_INIT;
+	bool interrupted;
+	int status = cli_error(d->cli, failure);
+	store_rollback(d->at.store);
+	if (is_disk_error(failure))
+		store_release_reserve(d->at.site->state_dir);
+	options->wind_down = true;
+	options->wind_down_for = is_disk_error(failure) ? HALT_IO_ERROR : HALT_INTERNAL_ERROR;
+	if (run_once(d, progress, options, &interrupted, &e) == 0)
+		return finish(d, progress, interrupted);
+	(void)cli_error(d->cli, &e); /* the first failure's status stands */
+	e = ERR_INIT;
+	if (run_abandon_units(d->at.site, &e) < 0)
+		(void)cli_error(d->cli, &e);
+	fprintf(stderr, "orch dispatch: everything was ended; `orch dispatch %s` goes on\n",
+		d->plan);
+	return status;
+}
+
 static int dispatch_run(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
 	CLEANUP(progress_freep) struct progress *progress = NULL;
-	CLEANUP(run_freep) struct run *run = NULL;
-	CLEANUP(server_stopp) struct server *server = NULL;
-	int r = progress_new(progress_mode(d), &progress, &e);
-	if (r < 0)
-		return cli_error(d->cli, &e);
+	bool interrupted;
 	struct run_options options = {
 		.site = d->at.site,
 		.store = d->at.store,
@@ -349,16 +395,12 @@ static int dispatch_run(struct dispatch *d)
 		.task_timeout_ms = d->timeout_ms,
 		.drain_timeout_ms = d->drain_ms,
 		.signal_fd = d->cli->signal_fd,
-		.listener = progress_listener(progress),
 	};
-	r = run_new(&options, &run, &e);
-	if (r == 0)
-		r = run_add_plan(run, d->plan_id, ADMIT_ALL, (uint32_t)d->cap, &e);
-	if (r == 0)
-		r = server_start(run, d->at.site, NULL, NULL, &server, &e);
-	if (r == 0)
-		r = run_execute(run, NULL, &e);
-	return r < 0 ? cli_error(d->cli, &e) : finish(d, progress, run);
+	if (progress_new(progress_mode(d), &progress, &e) < 0)
+		return cli_error(d->cli, &e);
+	if (run_once(d, progress, &options, &interrupted, &e) < 0)
+		return wind_down(d, progress, &options, &e);
+	return finish(d, progress, interrupted);
 }
 
 static int dispatch_plan(struct dispatch *d)

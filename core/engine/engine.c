@@ -170,6 +170,8 @@ struct engine *engine_new(const struct engine_config *config)
 		return NULL;
 	e->config = *config;
 	e->random = config->seed;
+	e->faulted = config->winding_down;
+	e->fault = config->fault;
 	return e;
 }
 

@@ -108,6 +108,10 @@ struct engine_config {
 			      */
 	uint32_t breaker;    /* attempts failed in a row in a plan, 0: no limit */
 	uint64_t seed;       /* for the jitter of backoffs */
+	/* Nothing starts; what is under way is to be wound down for this reason (send EVENT_FAULT).
+	 */
+	bool winding_down;
+	enum halt_reason fault;
 };
 
 /* What this engine may do for a plan. */

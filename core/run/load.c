@@ -249,6 +249,8 @@ int load_engine(struct run *r, struct err *e)
 		.max_wait_ms = c->retry.max_wait_ms,
 		.breaker = (uint32_t)c->retry.breaker,
 		.seed = (uint64_t)r->clock_base,
+		.winding_down = r->options.wind_down,
+		.fault = r->options.wind_down_for,
 	};
 	r->engine = engine_new(&config);
 	if (!r->engine)

@@ -341,6 +341,12 @@ static void run_begin(struct run *r)
 	}
 	if (r->interrupted)
 		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);
+	if (r->options.wind_down)
+		run_post(r,
+			(struct engine_event){.kind = EVENT_FAULT,
+				.plan = ENGINE_NONE,
+				.halt = r->options.wind_down_for},
+			NULL);
 	if (r->have_request)
 		post_request(r);
 	reconcile_finish(r);

@@ -57,6 +57,10 @@ struct run_options {
 	int64_t task_timeout_ms;  /* 0: as the tasks and the configuration say */
 	int64_t drain_timeout_ms; /* < 0: as configured */
 	int signal_fd;            /* signalfd of the stop signals; -1: none */
+	/* After a run that failed: adopt what it left, end it, save what came of it, halt for that
+	 * reason. */
+	bool wind_down;
+	enum halt_reason wind_down_for;
 	struct run_listener listener;
 };
 
@@ -102,6 +106,13 @@ struct store *run_store(struct run *r);
 bool run_is_up(const struct run *r);
 /* Units under way. */
 uint32_t run_unit_count(const struct run *r);
+
+/*
+ * The last resort, without a database: ends every unit of this state directory with its keeper.
+ * Their ends are written beside them, so that the next start takes them up. Blocks, some seconds at
+ * most a unit.
+ */
+int run_abandon_units(const struct site *site, struct err *e) MUST_CHECK;
 
 /* Whether a stop signal was accepted, and whether a second one cut the drain short. */
 bool run_interrupted(const struct run *r);

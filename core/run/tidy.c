@@ -108,3 +108,24 @@ void tidy_plan(struct run *r, struct rplan *p)
 	if (code < 0)
 		run_warn(r, "the merge worktree stays: %s", err.msg);
 }
+
+/* ---- when nothing else can be done ---- */
+
+int run_abandon_units(const struct site *site, struct err *e)
+{
+	CLEANUP_LIFECYCLE struct lifecycle *lc = NULL;
+	CLEANUP_STRV char **ids = NULL;
+	int code = lifecycle_open(site->state_dir, NULL, &site->origin, &lc, e);
+	if (code == 0)
+		code = lifecycle_list(lc, &ids, e);
+	for (size_t i = 0; code == 0 && ids && ids[i]; i++) {
+		CLEANUP_UNIT struct unit *unit = NULL;
+		enum unit_found found;
+		struct err err = ERR_INIT;
+		/* One that cannot be looked at must not keep the others alive. */
+		if (unit_adopt(lc, ids[i], &unit, &found, &err) == 0 && found == UNIT_FOUND_LIVE &&
+			unit_abandon(unit, &err) < 0)
+			*e = err;
+	}
+	return e->code;
+}

@@ -168,6 +168,7 @@ static bool commit(struct run *r)
 		if (code < 0) {
 			r->failed = code;
 			r->err = err;
+			engine_actions_reset(&r->unsaved); /* rolled back: it never happened */
 			return false;
 		}
 	}

@@ -4,11 +4,13 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define BUSY_TIMEOUT_MS 1000
+#define RESERVE_BYTES   (4 << 20)
 
 int db_error(struct store *s, struct err *e, const char *what)
 {
@@ -211,6 +213,23 @@ static int store_check_version(
 	return mode == STORE_WRITE ? store_migrate(s, e) : 0;
 }
 
+/* Without room for it there is nothing to hold back; the database will say so soon enough. */
+static void make_reserve(const char *state_dir)
+{
+	CLEANUP_STR char *path = path_join(state_dir, STORE_RESERVE_FILE);
+	CLEANUP(closep)
+	int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+	if (fd >= 0 && posix_fallocate(fd, 0, RESERVE_BYTES) != 0)
+		unlink(path);
+}
+
+void store_release_reserve(const char *state_dir)
+{
+	CLEANUP_STR char *path = path_join(state_dir, STORE_RESERVE_FILE);
+	if (path)
+		unlink(path);
+}
+
 int store_open(const char *state_dir, enum store_mode mode, struct store **ret, struct err *e)
 {
 	CLEANUP_STR char *path = path_join(state_dir, STORE_FILE);
@@ -231,6 +250,8 @@ int store_open(const char *state_dir, enum store_mode mode, struct store **ret, 
 		return err_nomem(e);
 	if (r != SQLITE_OK)
 		return db_error(s, e, path);
+	if (mode == STORE_WRITE)
+		make_reserve(state_dir);
 	r = store_configure(s, mode, e);
 	if (r == 0)
 		r = store_check_version(s, mode, path, e);

@@ -40,6 +40,13 @@ DEFINE_FREEP(store_closep, struct store, store_close)
 int store_schema_latest(void);
 /* -ESTALE from store_open(STORE_READ): the schema is older, a writer must migrate it first. */
 
+/*
+ * A file of 4 MiB beside the database, made by store_open(STORE_WRITE): released when the disk is
+ * full, so that the last transactions find room. The next writer makes it again.
+ */
+#define STORE_RESERVE_FILE "reserve"
+void store_release_reserve(const char *state_dir);
+
 int store_begin(struct store *s, struct err *e) MUST_CHECK;
 int store_commit(struct store *s, struct err *e) MUST_CHECK;
 void store_rollback(struct store *s);
