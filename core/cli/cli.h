@@ -94,6 +94,8 @@ int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret);
 int cli_site_open_change(struct cli *cli, struct cli_site *ret);
 /* Only directory, repository and configuration. */
 int cli_site_open_bare(struct cli *cli, struct cli_site *ret);
+/* The same, and the state directory is made; no lock, no database. */
+int cli_site_open_state(struct cli *cli, struct cli_site *ret) MUST_CHECK;
 void cli_site_close(struct cli_site *s);
 
 /* ---- names.c ---- */

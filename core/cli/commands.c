@@ -42,7 +42,106 @@ static const struct cli_command plan_commands[] = {
 	{.name = NULL},
 };
 
+static const struct cli_command invariant_commands[] = {
+	{
+		.name = "add",
+		.args = "NAME --command=COMMAND [--timeout=DUR] [--expect=N] [--advisory] "
+			"[--red-before=fail|ignore] [--global] [--force]",
+		.summary = "put a shared invariant into orch.ini",
+		.help = "The repository's orch.ini is changed atomically and keeps its comments; "
+			"--global: the\nuser's. One of that name is only changed with --force "
+			"(else "
+			"64).",
+		.run = cmd_invariant_add,
+	},
+	{
+		.name = "list",
+		.args = "[--json]",
+		.summary = "list the shared invariants",
+		.run = cmd_invariant_list,
+	},
+	{
+		.name = "show",
+		.args = "NAME [--json]",
+		.summary = "show one with all its keys",
+		.run = cmd_invariant_show,
+	},
+	{
+		.name = "test",
+		.args = "NAME | --all [--json]",
+		.summary = "run one, or all, in this checkout",
+		.help = "Exit status 0: passed; 1: not (with --all an advisory one does not "
+			"count); "
+			"130:\ninterrupted, nothing of it is left running.",
+		.run = cmd_invariant_test,
+		.reads_signals = true,
+	},
+	{
+		.name = "remove",
+		.args = "NAME [--global]",
+		.summary = "take one out of orch.ini",
+		.run = cmd_invariant_remove,
+	},
+	{
+		.name = "preset",
+		.args = "[KIND] [--global] [--force]",
+		.summary = "list the presets, or add those of a kind of project",
+		.run = cmd_invariant_preset,
+	},
+	{.name = NULL},
+};
+
+static const struct cli_command harness_commands[] = {
+	{
+		.name = "list",
+		.args = "[--json]",
+		.summary = "list the harnesses there are, broken ones with the reason",
+		.run = cmd_harness_list,
+	},
+	{
+		.name = "show",
+		.args = "NAME [--json]",
+		.summary = "show a harness, its options and what is configured",
+		.help = "Exit status 66: there is no such plugin; 1: it is broken.",
+		.run = cmd_harness_show,
+	},
+	{
+		.name = "check",
+		.args = "NAME [--json]",
+		.summary = "tell whether the agent of a harness is there, and which version",
+		.help = "Exit status 66: there is no such plugin; 1: it is broken, or its check "
+			"failed.",
+		.run = cmd_harness_check,
+	},
+	{.name = NULL},
+};
+
+static const struct cli_command config_commands[] = {
+	{
+		.name = "show",
+		.args = "[--json]",
+		.summary = "print every value with where it comes from",
+		.run = cmd_config_show,
+	},
+	{
+		.name = "check",
+		.args = "",
+		.summary = "list every mistake in the configuration (exit status 78)",
+		.run = cmd_config_check,
+	},
+	{.name = NULL},
+};
+
 const struct cli_command cli_commands[] = {
+	{
+		.name = "init",
+		.args = "[--force] [--json]",
+		.summary = "write an orch.ini that fits this project",
+		.help = "Recognises make, cmake, cargo, npm, python and go projects. An orch.ini "
+			"that is "
+			"there is\nonly replaced with --force (else 73).",
+		.run = cmd_init,
+	},
 	{
 		.name = "dispatch",
 		.args = "[PLAN] [--harness=NAME] [--prompt=TEXT] [--max-agents=N] [--timeout=DUR] "
@@ -148,6 +247,23 @@ const struct cli_command cli_commands[] = {
 			"Without\na running engine: exit status 69.",
 		.run = cmd_stop,
 	},
-
+	{
+		.name = "invariant",
+		.args = "COMMAND ...",
+		.summary = "the commands by which work is judged",
+		.subcommands = invariant_commands,
+	},
+	{
+		.name = "harness",
+		.args = "COMMAND ...",
+		.summary = "the adapters to agents",
+		.subcommands = harness_commands,
+	},
+	{
+		.name = "config",
+		.args = "COMMAND ...",
+		.summary = "the configuration in force",
+		.subcommands = config_commands,
+	},
 	{.name = NULL},
 };

@@ -21,5 +21,17 @@ int cmd_pause(struct cli *cli, int argc, char **argv);
 int cmd_resume(struct cli *cli, int argc, char **argv);
 int cmd_stop(struct cli *cli, int argc, char **argv);
 int cmd_retry(struct cli *cli, int argc, char **argv);
+int cmd_init(struct cli *cli, int argc, char **argv);
+int cmd_config_show(struct cli *cli, int argc, char **argv);
+int cmd_config_check(struct cli *cli, int argc, char **argv);
+int cmd_harness_list(struct cli *cli, int argc, char **argv);
+int cmd_harness_show(struct cli *cli, int argc, char **argv);
+int cmd_harness_check(struct cli *cli, int argc, char **argv);
+int cmd_invariant_add(struct cli *cli, int argc, char **argv);
+int cmd_invariant_remove(struct cli *cli, int argc, char **argv);
+int cmd_invariant_list(struct cli *cli, int argc, char **argv);
+int cmd_invariant_show(struct cli *cli, int argc, char **argv);
+int cmd_invariant_test(struct cli *cli, int argc, char **argv);
+int cmd_invariant_preset(struct cli *cli, int argc, char **argv);
 
 #endif

@@ -27,6 +27,11 @@ int cli_site_open_bare(struct cli *cli, struct cli_site *ret)
 	return open_site(cli, false, ret);
 }
 
+int cli_site_open_state(struct cli *cli, struct cli_site *ret)
+{
+	return open_site(cli, true, ret);
+}
+
 int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret)
 {
 	int status = open_site(cli, need == CLI_WRITE, ret);

@@ -6,7 +6,6 @@
 #include "git/guard.h"
 #include "git/integrate.h"
 #include "os/proc.h"
-#include "plugin/plugin.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,10 +13,6 @@
 #include <sys/signalfd.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-#ifndef ORCH_LIBDIR
-#define ORCH_LIBDIR NULL
-#endif
 
 #define SIGNAL_MERGE_MS 200
 #define HOUSEKEEPING_MS 5000
@@ -223,8 +218,7 @@ int run_new(const struct run_options *options, struct run **ret, struct err *e)
 	r->git_lock = -1;
 	r->clock_base = clock_wall_ms() - clock_mono_ms();
 	proc_boot_id(r->boot_id);
-	const char *path = r->config->orch.plugin_path;
-	r->plugin_path = path ? str_dup(path) : plugin_path_default(ORCH_LIBDIR);
+	r->plugin_path = site_plugin_path(r->site);
 	if (!r->plugin_path)
 		return err_nomem(e);
 	int code = loop_open(r, e);

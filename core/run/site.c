@@ -7,6 +7,7 @@
 #include "os/file.h"
 #include "os/lock.h"
 #include "os/proc.h"
+#include "plugin/plugin.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* The build sets it to where plugins are installed. */
+#ifndef ORCH_LIBDIR
+#define ORCH_LIBDIR NULL
+#endif
 
 #define LOCK_FILE       "lock"
 #define LOCK_TIMEOUT_MS 1000
@@ -53,6 +59,12 @@ struct git_ctx site_git(const struct site *s)
 	ctx.repo = s->repo;
 	ctx.origin = &s->origin;
 	return ctx;
+}
+
+char *site_plugin_path(const struct site *s)
+{
+	const char *path = s->config->orch.plugin_path;
+	return path ? str_dup(path) : plugin_path_default(ORCH_LIBDIR);
 }
 
 static char *own_bin_dir(void)

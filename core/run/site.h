@@ -45,6 +45,9 @@ DEFINE_FREEP(site_freep, struct site, site_free)
 /* A git_ctx for the main thread, without lock or cancellation. */
 struct git_ctx site_git(const struct site *s);
 
+/* Where harness plugins are looked for, `:`-separated. Owned; NULL when memory is out. */
+char *site_plugin_path(const struct site *s) MUST_CHECK;
+
 /*
  * The single writer's lock. 0 and an owned descriptor; -EBUSY with status 69 and a message that
  * names the holder. Tries for one second.

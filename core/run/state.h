@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/vec.h"
 #include "lifecycle/lifecycle.h"
+#include "run/environ.h"
 #include "run/run.h"
 
 #include <uv.h>
@@ -217,7 +218,6 @@ void agent_over(struct live *l, int unit_dirfd, struct unit_exit *x);
 int prompt_build(struct live *l, char **ret, struct err *e) MUST_CHECK;
 
 /* environ.c */
-int environ_base(const struct site *s, char ***ret, struct err *e) MUST_CHECK;
 int environ_for_harness(struct run *r, const char *harness, char ***ret, struct err *e) MUST_CHECK;
 
 /* work.c: what happens in worktrees */

@@ -128,7 +128,7 @@ def test_a_running_engine(repo, running):
     assert status["engine"]["running"] is True and status["engine"]["pid"] == running.pid
     assert status["plans"][0]["status"] == "running" and status["plans"][0]["halt"] is None
     assert f"pid {running.pid}" in repo.orch("status").out
-    assert str(running.pid) in repo.orch("approve", "hold", status=69).err
+    assert str(running.pid) in repo.orch("dispatch", status=69).err
 
 
 def test_looking_never_makes_a_dispatch_fail(repo):
