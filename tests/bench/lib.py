@@ -27,6 +27,7 @@ class Bench:
         self.rounds = rounds
         self.smoke = smoke
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="orch-bench-", dir=directory))
+        self.places = 0
         self.home = self.root / "home"
         self.home.mkdir()
         self.orch = self.program("orch")
@@ -52,9 +53,10 @@ class Bench:
         return str(path)
 
     def place(self, name):
-        """A fresh directory. What was at that name is removed, outside of anything timed."""
-        path = self.root / name
-        shutil.rmtree(path, ignore_errors=True)
+        """A fresh directory. Earlier ones stay until the end: ext4 is slow to make files for
+        seconds after many were removed, which would be on the account of whoever comes next."""
+        self.places += 1
+        path = self.root / f"{name}-{self.places}"
         path.mkdir()
         return path
 

@@ -3,6 +3,7 @@
 
 import shutil
 import subprocess
+import time
 
 from lib import Missing, interleave, median, spread, table, verdict
 
@@ -102,9 +103,13 @@ def nq(bench, count):
         for number in range(JOBS):
             (cwd / f"q{number}").mkdir()
         seconds, _ = bench.run(["sh", "-c", script], cwd)
-        logs = [p for p in cwd.glob("q*/,*") if "exited with status 0" in p.read_text()]
-        if len(logs) != count:
-            raise RuntimeError(f"nq finished {len(logs)} of {count}")
+        # The last line of a log may come a moment after `nq -w` has seen the end.
+        deadline = time.monotonic() + 5
+        while (done := sum("exited with status 0" in log.read_text()
+                           for log in cwd.glob("q*/,*"))) != count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nq finished {done} of {count}")
+            time.sleep(0.05)
         return seconds
     return run
 
