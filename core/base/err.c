@@ -84,6 +84,8 @@ int err_status(const struct err *e)
 	case EROFS:
 	case EEXIST:
 		return EXIT_CANTCREAT;
+	case ECANCELED: /* by a stop signal */
+		return EXIT_INTERRUPTED;
 	case EIO:
 	case ENOSPC:
 	case EDQUOT:

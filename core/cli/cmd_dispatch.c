@@ -11,6 +11,7 @@
 #include "server/server.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -403,6 +404,12 @@ static int dispatch_run(struct dispatch *d)
 	return finish(d, progress, interrupted);
 }
 
+static bool stop_is_pending(const struct cli *cli)
+{
+	struct pollfd p = {.fd = cli->signal_fd, .events = POLLIN};
+	return poll(&p, 1, 0) > 0;
+}
+
 static int dispatch_plan(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
@@ -420,6 +427,12 @@ static int dispatch_plan(struct dispatch *d)
 	}
 	if (d->worktrees)
 		status = preflight(d);
+	/* A signal that came meanwhile has cancelled git, or is still to be read: nothing was
+	 * started. */
+	if (stop_is_pending(d->cli)) {
+		fprintf(stderr, "orch dispatch: interrupted before anything was started\n");
+		return EXIT_INTERRUPTED;
+	}
 	return status ? status : dispatch_run(d);
 }
 

@@ -12,6 +12,7 @@ static int open_site(struct cli *cli, bool need_state, struct cli_site *ret)
 		.config_file = cli->config_file,
 		.origin = &cli->origin,
 		.environment = environ,
+		.cancel_fd = cli->signal_fd,
 		.need_state = need_state,
 	};
 	struct diags d = DIAGS_INIT;

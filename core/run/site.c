@@ -25,6 +25,7 @@
 
 #define LOCK_FILE       "lock"
 #define LOCK_TIMEOUT_MS 1000
+#define GIT_OPEN_MS     60000
 /* How long a reader waits for another process to bring the database to our schema. */
 #define MIGRATION_MS      5000
 #define MIGRATION_LOOK_MS 10
@@ -115,6 +116,8 @@ static int site_find(struct site *s, const struct site_options *o, struct err *e
 	if (!realpath(dir, here))
 		return err_errno(e, -errno, "cannot use directory '%s'", dir);
 	struct git_ctx ctx = site_git(s);
+	ctx.cancel_fd = o->cancel_fd;
+	ctx.deadline_ms = deadline_after(GIT_OPEN_MS);
 	struct err git_err = ERR_INIT;
 	int r = git_open(&ctx, here, &s->repo, &git_err);
 	if (r < 0 && r != -ENOENT) {

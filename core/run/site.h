@@ -31,6 +31,7 @@ struct site_options {
 	const char *config_file; /* --config */
 	const struct spawn_origin *origin;
 	char *const *environment;
+	int cancel_fd;   /* readable: give up with -ECANCELED; -1: none */
 	bool need_state; /* make the state directory (and its link) when it is missing */
 };
 

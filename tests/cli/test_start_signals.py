@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""A stop signal at any moment of the start: a clean end, nothing left behind."""
+
+import os
+import signal
+import stat
+import subprocess
+
+import pytest
+
+from conftest import wait_until
+
+
+def slow_git(repo, verb):
+    """A git in front of the real one that stands still at one subcommand, until it is told to end."""
+    real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True).stdout.strip()
+    bin_dir = repo.home / "bin"
+    bin_dir.mkdir()
+    fake = bin_dir / "git"
+    fake.write_text(f"""#!/bin/sh
+for word in "$@"; do
+	[ "$word" = {verb} ] || continue
+	echo $$ > {repo.home}/at
+	exec sleep 600
+done
+exec {real} "$@"
+""")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    return {**repo.env, "PATH": f"{bin_dir}:{repo.env['PATH']}"}
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("verb", ["rev-parse", "worktree", "update-ref"])
+def test_signal_while_git_is_at_work(repo, verb, sig):
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    process = repo.popen("dispatch", plan, env=slow_git(repo, verb))
+    wait_until((repo.home / "at").exists, what=f"git {verb}")
+    process.send_signal(sig)
+    result = repo.finish(process, timeout=30)
+    assert result.status == 130, result
+    assert not (repo.state_dir / "orch.sock").exists()
+    repo.orch("dispatch", plan)
+    assert repo.task("a")["status"] == "passed" and repo.task("a")["attempt"] == 1
+
+
+@pytest.mark.parametrize("delay", range(0, 40, 3))
+def test_signal_at_some_early_moment(repo, delay):
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    process = repo.popen("dispatch", plan)
+    try:
+        process.wait(timeout=delay / 1000)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+    result = repo.finish(process, timeout=30)
+    # Before main has blocked the signal, the shell's own ending (-15) is the truth.
+    assert result.status in (0, 130, -signal.SIGTERM), result
+    if result.status == -signal.SIGTERM:
+        assert not os.path.exists(repo.state_dir)
+    assert not (repo.state_dir / "orch.sock").exists()
+    repo.orch("dispatch", plan)
+    assert repo.task("a")["status"] == "passed"
