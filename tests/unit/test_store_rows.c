@@ -70,9 +70,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const files[] = {"orch.db", "orch.db-wal", "orch.db-shm"};
+	static const char *const files[] = {
+		"orch.db", "orch.db-wal", "orch.db-shm", STORE_RESERVE_FILE};
 	store_close(f->store);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		CLEANUP_STR char *path = path_join(f->dir, files[i]);
 		unlink(path);
 	}

@@ -36,9 +36,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const files[] = {"orch.db", "orch.db-wal", "orch.db-shm"};
+	static const char *const files[] = {
+		"orch.db", "orch.db-wal", "orch.db-shm", STORE_RESERVE_FILE};
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		CLEANUP_STR char *path = path_join(dir, files[i]);
 		unlink(path);
 	}
