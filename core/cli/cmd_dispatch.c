@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "git/guard.h"
 #include "git/integrate.h"
+#include "run/missing.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -264,7 +265,8 @@ static int fix_base(struct dispatch *d, struct err *e)
 	const struct git_repo *repo = d->at.site->repo;
 	if (d->base_oid.hex[0])
 		return 0;
-	const char *ref = d->base ? d->base : repo->head_branch;
+	/* base_ref without a commit: the plan was cleaned up, and goes on from there. */
+	const char *ref = d->base ? d->base : d->base_ref ? d->base_ref : repo->head_branch;
 	int r = ref ? git_resolve(&ctx, ref, &d->base_oid, e) : 0;
 	if (!ref)
 		d->base_oid = repo->head;
@@ -274,6 +276,22 @@ static int fix_base(struct dispatch *d, struct err *e)
 		return r;
 	return store_plan_set_base(
 		d->at.store, d->plan_id, ref ? ref : d->base_oid.hex, d->base_oid.hex, e);
+}
+
+/* What depends on a task would start without its work. */
+static int check_passed(
+	struct dispatch *d, const struct git_ctx *ctx, const struct git_oid *tip, struct err *e)
+{
+	CLEANUP_STRV char **names = NULL;
+	int r = missing_tasks(ctx, d->at.store, d->plan_id, tip, &names, e);
+	if (r < 0 || !names)
+		return r;
+	CLEANUP_STR char *list = strv_join(names, ", ");
+	return err_exit(e, EXIT_DATA,
+		"tasks that have passed are not in orch/%s/integration any more: %s; bring the "
+		"branch "
+		"back, or give the plan another name",
+		d->plan, list ? list : "?");
 }
 
 static int preflight(struct dispatch *d)
@@ -305,6 +323,8 @@ static int preflight(struct dispatch *d)
 		r = fix_base(d, &e);
 	if (r == 0)
 		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
+	if (r == 0)
+		r = check_passed(d, &ctx, &tip, &e);
 	return r < 0 ? cli_error(d->cli, &e) : 0;
 }
 

@@ -248,6 +248,29 @@ const struct cli_command cli_commands[] = {
 		.run = cmd_stop,
 	},
 	{
+		.name = "merge",
+		.args = "PLAN [--dry-run] [--json]",
+		.summary = "merge what a plan has integrated into its base, once more judged",
+		.help = "The merge with today's base is judged by the plan's invariants (without a "
+			"list "
+			"of its own:\nall of its tasks') before the base moves. Exit status 1: "
+			"refused "
+			"(a dirty checkout), in\nconflict, or red, and nothing was changed; 65: "
+			"work "
+			"that passed is not in the integration\nbranch.",
+		.run = cmd_merge,
+		.reads_signals = true,
+	},
+	{
+		.name = "cleanup",
+		.args = "PLAN | --all [--force]",
+		.summary = "remove the worktrees, branches and refs that a plan left",
+		.help = "What was recorded of the plan stays. Branches that are not merged into "
+			"the "
+			"base are kept,\nwith exit status 1, unless --force is given.",
+		.run = cmd_cleanup,
+	},
+	{
 		.name = "invariant",
 		.args = "COMMAND ...",
 		.summary = "the commands by which work is judged",

@@ -33,5 +33,7 @@ int cmd_invariant_list(struct cli *cli, int argc, char **argv);
 int cmd_invariant_show(struct cli *cli, int argc, char **argv);
 int cmd_invariant_test(struct cli *cli, int argc, char **argv);
 int cmd_invariant_preset(struct cli *cli, int argc, char **argv);
+int cmd_merge(struct cli *cli, int argc, char **argv);
+int cmd_cleanup(struct cli *cli, int argc, char **argv);
 
 #endif

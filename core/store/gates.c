@@ -119,6 +119,20 @@ int store_each_merge_invariant(struct store *s, int64_t plan_id, int64_t task_id
 	return each_invariant(s, db_query(s, e, INVARIANTS_OF, "ii", plan_id, who), fn, ctx, e);
 }
 
+int store_each_final_invariant(
+	struct store *s, int64_t plan_id, invariant_row_fn fn, void *ctx, struct err *e)
+{
+	return each_invariant(s,
+		db_query(s, e,
+			"SELECT id, name, command, timeout_ms, expect, advisory, red_before,"
+			" fingerprint FROM invariant WHERE plan_id = ?1 AND id IN"
+			" (SELECT invariant_id FROM judged_by WHERE plan_id = ?1 AND (task_id = 0"
+			" OR NOT EXISTS (SELECT 1 FROM judged_by WHERE plan_id = ?1 AND task_id = "
+			"0))) ORDER BY id",
+			"i", plan_id),
+		fn, ctx, e);
+}
+
 /* ---- results ---- */
 
 int store_gate_result_add(

@@ -119,6 +119,15 @@ int store_plan_set_base(
 		base_ref, base_oid, id);
 }
 
+int store_plan_clear_places(struct store *s, int64_t id, struct err *e)
+{
+	int r = db_run(s, e, "UPDATE plan SET base_oid = NULL WHERE id = ?", "i", id);
+	return r < 0 ? r
+		     : db_run(s, e,
+			       "UPDATE task SET branch = NULL, worktree = NULL WHERE plan_id = ?",
+			       "i", id);
+}
+
 int store_plan_set_halt(struct store *s, int64_t id, enum plan_status status,
 	enum halt_reason reason, uint32_t also, int64_t now, struct err *e)
 {

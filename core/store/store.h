@@ -103,6 +103,10 @@ int store_plan_set_status(struct store *s, int64_t id, enum plan_status status, 
 int store_plan_set_paused(struct store *s, int64_t id, bool paused, struct err *e) MUST_CHECK;
 int store_plan_set_base(struct store *s, int64_t id, const char *base_ref, const char *base_oid,
 	struct err *e) MUST_CHECK;
+/* After a cleanup: no branches, no worktrees, and the next dispatch begins at the base as it is
+ * then.
+ */
+int store_plan_clear_places(struct store *s, int64_t id, struct err *e) MUST_CHECK;
 int store_plan_set_halt(struct store *s, int64_t id, enum plan_status status,
 	enum halt_reason reason, uint32_t also, int64_t now, struct err *e) MUST_CHECK;
 int store_plan_set_halt_commit(struct store *s, int64_t id, const char *result, const char *oid,
@@ -321,6 +325,10 @@ int store_each_task_invariant(
 /* Those that judge a merge of the task: the plan's own list, else the task's. */
 int store_each_merge_invariant(struct store *s, int64_t plan_id, int64_t task_id,
 	invariant_row_fn fn, void *ctx, struct err *e) MUST_CHECK;
+
+/* Those that judge what the whole plan brings: the plan's own list, else all of its tasks'. */
+int store_each_final_invariant(
+	struct store *s, int64_t plan_id, invariant_row_fn fn, void *ctx, struct err *e) MUST_CHECK;
 
 struct gate_result_row {
 	int64_t id; /* grows; read only */

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""orch merge and orch cleanup: the end of a plan."""
+
+import os
+import signal
+
+import pytest
+
+from conftest import wait_until
+
+ONE = "[task:a]\ncommand = echo a > a\n"
+
+
+def head(repo, ref="main"):
+    return repo.git("rev-parse", ref)
+
+
+@pytest.fixture
+def done(repo):
+    repo.orch("dispatch", repo.plan("[invariant:ok]\ncommand = test -e a\n" + ONE
+                                    + "invariants = ok\n"))
+    return repo
+
+
+def test_a_merge_brings_the_work_into_base_and_checkout(done):
+    before = head(done)
+    assert "merged plan 'demo' into 'main'" in done.orch("merge", "demo").out
+    assert (done.path / "a").read_text() == "a\n"
+    assert done.git("status", "--porcelain") == ""
+    assert done.git("rev-parse", "main^1") == before
+    assert done.git("rev-parse", "main^2") == head(done, "orch/demo/integration")
+    assert "Orch-Plan: demo" in done.git("log", "-1", "--format=%B")
+    assert not [w for w in done.git("worktree", "list").splitlines() if "+final" in w]
+    assert "Already merged" in done.orch("merge", "demo").out
+    assert done.orch("merge", "demo", "--json").json["result"] == "already_merged"
+
+
+def test_a_dry_run_moves_nothing(done):
+    before = head(done)
+    result = done.orch("merge", "demo", "--dry-run", "--json").json
+    assert list(result) == ["version", "plan", "result", "base", "from", "to", "reason", "results"]
+    assert result["result"] == "would_merge" and result["from"] == before
+    assert [(r["invariant"], r["passed"]) for r in result["results"]] == [("ok", True)]
+    assert head(done) == before and not (done.path / "a").exists()
+    assert "stays at" in done.orch("merge", "demo", "--dry-run").out
+
+
+def test_what_was_judged_already_is_not_judged_again(done):
+    """Main did not move: the merge has the tree that the gate of the task has seen."""
+    assert [r["cached"] for r in done.orch("merge", "demo", "--json").json["results"]] == [True]
+
+
+def test_a_red_merge_is_refused(repo):
+    repo.orch("dispatch", repo.plan(
+        "[invariant:few]\ncommand = ls; echo too many >&2; test $(ls | wc -l) -lt 3\n" + ONE
+        + "invariants = few\n"))
+    repo.write("b", "b\n")
+    repo.git("add", "b")
+    repo.git("commit", "-q", "-m", "b")
+    before = head(repo)
+    result = repo.orch("merge", "demo", status=1)
+    assert "few: failed" in result.out and "too many" in result.out and "few" in result.err
+    assert head(repo) == before
+    assert repo.orch("merge", "demo", "--json", status=1).json["result"] == "red"
+
+
+def test_an_advisory_one_does_not_block(repo):
+    repo.orch("dispatch", repo.plan(
+        "[invariant:no]\ncommand = false\nadvisory = yes\n" + ONE, invariants="no"))
+    assert "no: failed" in repo.orch("merge", "demo").out
+    assert (repo.path / "a").exists()
+
+
+def test_what_was_red_on_the_base_may_be_ignored(repo):
+    repo.orch("dispatch", repo.plan(
+        "[invariant:lint]\ncommand = test -e never\nred_before = ignore\n" + ONE
+        + "invariants = lint\n"))
+    repo.orch("merge", "demo")
+    assert (repo.path / "a").exists()
+
+
+def test_setup_and_copies_are_there(repo):
+    repo.write(".env", "X=1\n")
+    repo.write(".git/info/exclude", ".env\n")
+    repo.orch("dispatch", repo.plan(
+        "[invariant:ok]\ncommand = test -e .env && test -e made\n" + ONE + "invariants = ok\n",
+        setup="touch made; echo made >> .git/info/exclude 2>/dev/null || true", copy=".env"))
+    repo.write("b", "b\n")
+    repo.git("add", "b")
+    repo.git("commit", "-q", "-m", "b")
+    repo.orch("merge", "demo")
+
+
+def test_a_conflict(repo):
+    repo.orch("dispatch", repo.plan("[task:a]\ncommand = echo theirs > same\n"))
+    repo.write("same", "mine\n")
+    repo.git("add", "same")
+    repo.git("commit", "-q", "-m", "mine")
+    before = head(repo)
+    assert "conflicts in: same" in repo.orch("merge", "demo", status=1).err
+    assert head(repo) == before and repo.git("status", "--porcelain") == ""
+
+
+def test_a_dirty_checkout_is_never_touched(done):
+    done.write("README", "changed\n")
+    before = head(done)
+    err = done.orch("merge", "demo", status=1).err
+    assert "uncommitted changes" in err and "stash" in err
+    assert head(done) == before and (done.path / "README").read_text() == "changed\n"
+    done.git("checkout", "-q", "README")
+    done.write("a", "in the way\n")
+    assert done.orch("merge", "demo", status=1).err
+    assert (done.path / "a").read_text() == "in the way\n" and head(done) == before
+
+
+def test_a_base_that_is_not_checked_out(done):
+    done.git("checkout", "-q", "-b", "other")
+    done.write("README", "changed\n")
+    done.orch("merge", "demo")
+    assert done.git("show", "main:a") == "a"
+    assert (done.path / "README").read_text() == "changed\n" and not (done.path / "a").exists()
+
+
+def test_work_that_is_missing(done):
+    done.git("update-ref", "refs/heads/orch/demo/integration", "main")
+    err = done.orch("merge", "demo", status=65).err
+    assert "(a)" in err
+    assert "a" in done.orch("dispatch", "demo", status=65).err
+
+
+def test_nothing_to_merge(repo, done):
+    repo.orch("merge", status=64)
+    repo.orch("merge", "nobody", status=66)
+    repo.orch("plan", "import", repo.plan(ONE, name="fresh"))
+    assert "nothing has been integrated" in repo.orch("merge", "fresh", status=1).err
+    repo.orch("dispatch", repo.plan("[task:a]\ncommand = touch x\n", name="here", isolation="none"))
+    assert "checkout itself" in repo.orch("merge", "here", status=1).err
+
+
+def test_ctrl_c_moves_nothing(repo):
+    repo.orch("dispatch", repo.plan(
+        '[invariant:slow]\ncommand = test ! -e b || { touch "$HOME/begun"; sleep 1000; }\n' + ONE
+        + "invariants = slow\n"))
+    repo.write("b", "b\n")
+    repo.git("add", "b")
+    repo.git("commit", "-q", "-m", "b")
+    before = head(repo)
+    process = repo.popen("merge", "demo")
+    wait_until((repo.home / "begun").exists)
+    process.send_signal(signal.SIGINT)
+    assert repo.finish(process).status == 130
+    assert head(repo) == before
+    assert "+final" not in repo.git("worktree", "list")
+
+
+# ---- cleanup ----
+
+
+def orch_refs(repo):
+    return repo.git("for-each-ref", "--format=%(refname)", "refs/heads/orch/demo",
+                    "refs/orch/demo").split()
+
+
+def test_cleanup_after_a_merge(done):
+    done.orch("merge", "demo")
+    assert orch_refs(done)
+    assert "removed" in done.orch("cleanup", "demo").out
+    assert orch_refs(done) == []
+    plan = done.status()
+    assert plan["status"] == "completed" and plan["branch"] is None
+    assert plan["tasks"][0]["branch"] is None and plan["tasks"][0]["worktree"] is None
+    assert done.orch("log", "a").out.count("passed") >= 1
+    done.orch("cleanup", "demo")  # nothing is left, and that is fine
+
+
+def test_cleanup_refuses_what_is_not_merged(done):
+    refs = orch_refs(done)
+    err = done.orch("cleanup", "demo", status=1).err
+    assert "orch/demo/integration" in err and "--force" in err
+    assert orch_refs(done) == refs
+    done.orch("cleanup", "demo", "--force")
+    assert orch_refs(done) == []
+
+
+def test_cleanup_removes_worktrees_and_superseded_attempts(repo):
+    repo.orch("dispatch", repo.plan(
+        "[invariant:two]\ncommand = test -e two\n"
+        "[task:a]\ninvariants = two\ncommand = touch one; test $ORCH_ATTEMPT = 1 || touch two\n"
+        "[task:b]\ncommand = false\nretry_max = 0\n"), status=1)
+    worktree = repo.task("b")["worktree"]
+    assert os.path.isdir(worktree)
+    repo.orch("merge", "demo")
+    repo.orch("cleanup", "demo")
+    assert orch_refs(repo) == [] and not os.path.exists(worktree)
+    assert len(repo.git("worktree", "list").splitlines()) == 1
+
+
+def test_a_plan_that_was_cleaned_up_goes_on_from_its_base(repo):
+    repo.orch("dispatch", repo.plan(
+        ONE + "[task:b]\ndepends_on = a\nretry_max = 0\ncommand = test -e \"$HOME/go\" && "
+        "cp a b\n"), status=1)
+    repo.orch("merge", "demo")
+    repo.orch("cleanup", "demo")
+    (repo.home / "go").touch()
+    repo.orch("retry", "b")
+    repo.orch("dispatch", "demo")
+    assert repo.git("show", "orch/demo/integration:b") == "a"
+
+
+def test_what_was_given_up_is_not_taken_for_done(repo):
+    repo.orch("dispatch", repo.plan(
+        ONE + "[task:b]\ndepends_on = a\ncommand = false\nretry_max = 0\n"), status=1)
+    repo.orch("cleanup", "demo", "--force")
+    repo.orch("retry", "b")
+    assert "any more: a" in repo.orch("dispatch", "demo", status=65).err
+
+
+def test_the_work_of_a_task_that_failed_is_work(repo):
+    repo.orch("dispatch", repo.plan(
+        ONE + "[task:b]\ncommand = touch half; false\nretry_max = 0\n"), status=1)
+    repo.orch("merge", "demo")
+    assert "orch/demo/task/b" in repo.orch("cleanup", "demo", status=1).err
+    assert repo.git("show", "orch/demo/task/b:half") == ""
+
+
+def test_cleanup_all(repo):
+    repo.orch("cleanup", "--all")
+    repo.orch("dispatch", repo.plan(ONE))
+    repo.orch("dispatch", repo.plan("[task:c]\ncommand = touch c\n", name="other"))
+    repo.orch("merge", "demo")
+    assert "other" in repo.orch("cleanup", "--all", status=1).err
+    assert orch_refs(repo) == [] and repo.git("rev-parse", "orch/other/integration")
+    repo.orch("cleanup", "--all", "--force")
+    repo.orch("cleanup", status=64)
+    repo.orch("cleanup", "--all", "demo", status=64)
+
+
+def test_a_branch_that_the_user_has_checked_out_stays(done):
+    done.orch("merge", "demo")
+    done.git("checkout", "-q", "orch/demo/integration")
+    assert "checked out" in done.orch("cleanup", "demo", status=1).err
+    assert "refs/heads/orch/demo/integration" in orch_refs(done)
