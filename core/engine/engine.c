@@ -19,6 +19,22 @@ static const char *const mode_names[MODE_COUNT] = {
 #undef X
 };
 
+enum engine_mode engine_mode_found(enum task_status saved, bool ran)
+{
+	static const enum engine_mode found[TASK_STATUS_COUNT] = {
+		[TASK_PENDING] = MODE_PENDING,
+		[TASK_ASSIGNED] = MODE_PREPARING,
+		[TASK_RUNNING] = MODE_RUNNING,
+		[TASK_CHECKING] = MODE_CHECKABLE,
+		[TASK_INTEGRATING] = MODE_MERGEABLE,
+		[TASK_AWAITING_REVIEW] = MODE_REVIEW,
+		[TASK_PASSED] = MODE_PASSED,
+		[TASK_FAILED] = MODE_FAILED,
+		[TASK_ESCALATED] = MODE_ESCALATED,
+	};
+	return saved == TASK_ASSIGNED && ran ? MODE_STARTING : found[saved];
+}
+
 enum task_status engine_mode_status(enum engine_mode mode)
 {
 	return mode_status[mode];

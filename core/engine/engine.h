@@ -56,6 +56,11 @@ enum engine_mode {
 		MODE_COUNT,
 };
 
+/*
+ * The mode in which a task of a saved status goes on in a new engine. `ran`: a process of its
+ * newest attempt has existed (for assigned; the caller then sends STARTED).
+ */
+enum engine_mode engine_mode_found(enum task_status saved, bool ran);
 enum task_status engine_mode_status(enum engine_mode mode);
 const char *engine_mode_name(enum engine_mode mode);
 

@@ -193,27 +193,7 @@ static struct found_unit *found_for(const struct run *r, int64_t task_id)
 enum engine_mode reconcile_mode(struct run *r, const struct task_row *row)
 {
 	struct found_unit *f = found_for(r, row->id);
-	bool ran = f && f->found != UNIT_FOUND_NEVER_RAN;
-	switch (row->status) {
-	case TASK_ASSIGNED:
-		return ran ? MODE_STARTING : MODE_PREPARING;
-	case TASK_RUNNING:
-		return MODE_RUNNING;
-	case TASK_CHECKING:
-		return MODE_CHECKABLE;
-	case TASK_INTEGRATING:
-		return MODE_MERGEABLE;
-	case TASK_AWAITING_REVIEW:
-		return MODE_REVIEW;
-	case TASK_PASSED:
-		return MODE_PASSED;
-	case TASK_FAILED:
-		return MODE_FAILED;
-	case TASK_ESCALATED:
-		return MODE_ESCALATED;
-	default:
-		return MODE_PENDING;
-	}
+	return engine_mode_found(row->status, f && f->found != UNIT_FOUND_NEVER_RAN);
 }
 
 /* Reports one adopted or ended agent to the engine. */

@@ -76,31 +76,6 @@ static struct unit *current_unit(struct sim_task *t)
 
 /* ---- starting an engine ---- */
 
-static enum engine_mode found_mode(struct sim_task *t)
-{
-	struct unit *u = current_unit(t);
-	switch (t->status) {
-	case TASK_ASSIGNED:
-		return t->row.attempt_open && u->exists ? MODE_STARTING : MODE_PREPARING;
-	case TASK_RUNNING:
-		return MODE_RUNNING;
-	case TASK_CHECKING:
-		return MODE_CHECKABLE;
-	case TASK_INTEGRATING:
-		return MODE_MERGEABLE;
-	case TASK_AWAITING_REVIEW:
-		return MODE_REVIEW;
-	case TASK_PASSED:
-		return MODE_PASSED;
-	case TASK_FAILED:
-		return MODE_FAILED;
-	case TASK_ESCALATED:
-		return MODE_ESCALATED;
-	default:
-		return MODE_PENDING;
-	}
-}
-
 static bool apply(struct world *w, struct engine_actions *actions, bool may_crash);
 
 void world_boot(struct world *w)
@@ -128,7 +103,8 @@ void world_boot(struct world *w)
 			.id = i,
 			.plan = plan,
 			.harness = t->row.harness,
-			.mode = found_mode(t),
+			.mode = engine_mode_found(
+				t->status, t->row.attempt_open && current_unit(t)->exists),
 			.outcome = (enum outcome)t->row.outcome,
 			.gate = (enum gate)t->row.gate,
 			.priority = t->row.priority,
