@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define LIVE_LINES_MAX 30
+#define LISTED_MAX     20 /* tasks that did not pass, in the summary */
 
 /* A task under way, for the live display. */
 struct row {
@@ -248,6 +249,7 @@ struct summary {
 	int64_t counts[TASK_STATUS_COUNT];
 	enum progress_mode mode;
 	bool worktrees;
+	int64_t listed;
 };
 
 static int count_task(void *ctx, const struct task_row *row)
@@ -259,8 +261,8 @@ static int count_task(void *ctx, const struct task_row *row)
 
 static int list_task(void *ctx, const struct task_row *row)
 {
-	(void)ctx;
-	if (row->status == TASK_PASSED || row->status == TASK_PENDING)
+	struct summary *s = ctx;
+	if (row->status == TASK_PASSED || row->status == TASK_PENDING || s->listed++ >= LISTED_MAX)
 		return 0;
 	CLEANUP_STR char *reason =
 		row->reason ? str_printable(row->reason, strlen(row->reason), false) : NULL;
@@ -348,8 +350,11 @@ void progress_summary(struct progress *p, struct store *s, const struct run_halt
 	}
 	puts(sep[0] == ',' ? ")" : "");
 	if (halt->reason != HALT_COMPLETED &&
-		store_each_task(s, halt->plan_id, list_task, NULL, &e) < 0)
+		store_each_task(s, halt->plan_id, list_task, &sum, &e) < 0)
 		fprintf(stderr, "orch: %s\n", e.msg);
+	if (sum.listed > LISTED_MAX)
+		printf("  and %lld more: `orch status %s`\n", (long long)(sum.listed - LISTED_MAX),
+			halt->plan);
 	if (sum.worktrees && sum.counts[TASK_PASSED] > 0)
 		printf("work: branch orch/%s/integration; `orch merge %s` brings it into its "
 		       "base\n",
