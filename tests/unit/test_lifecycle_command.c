@@ -80,7 +80,8 @@ static void test_environment(void **state)
 	CLEANUP_UNIT_SPEC struct unit_spec s;
 	spec_command(&s, w,
 		"echo \"$ORCH_UNIT $TMPDIR\"; stat -c %a \"$TMPDIR\"; touch \"$TMPDIR/x\"; "
-		"cat /proc/$$/oom_score_adj; ls /proc/$$/fd | tr '\\n' ' '");
+		"cat /proc/$$/oom_score_adj; "
+		"for fd in /proc/$$/fd/*; do [ ! -e $fd ] || printf '%s ' ${fd##*/}; done");
 	CLEANUP_UNIT_EXIT struct unit_exit x = run(w, &s);
 	assert_int_equal(x.exit_code, 0);
 	CLEANUP_BUF struct buf out = BUF_INIT;
