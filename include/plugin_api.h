@@ -287,8 +287,8 @@ struct orch_host {
 
 	/*
 	 * The value of a declared option: the configured one, else the default. STRING as written;
-	 * BOOL "yes" or "no"; INT, DURATION (milliseconds, or "off") and SIZE (bytes) in decimal. NULL when
-	 * it has no value or was not declared. Borrowed until release.
+	 * BOOL "yes" or "no"; INT, DURATION (milliseconds, or "off") and SIZE (bytes) in decimal.
+	 * NULL when it has no value or was not declared. Borrowed until release.
 	 */
 	const char *(*option)(const struct orch_host *host, const char *key);
 	/* The same as a number: BOOL 0 or 1, a duration that is `off` INT64_MAX. 0 when NULL. */

@@ -35,12 +35,12 @@
 			free_fn(*p); \
 	}
 
-#define MUST_CHECK             __attribute__((warn_unused_result))
+#define MUST_CHECK __attribute__((warn_unused_result))
 /* For a MUST_CHECK result that is ignored on purpose; say why beside it. */
-#define IGNORE(expr)                                                                               \
-	do {                                                                                       \
-		if (expr) {                                                                        \
-		}                                                                                  \
+#define IGNORE(expr) \
+	do { \
+		if (expr) { \
+		} \
 	} while (0)
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
