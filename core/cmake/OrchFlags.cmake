@@ -39,3 +39,8 @@ if(ORCH_COVERAGE)
 	target_compile_options(orch_flags INTERFACE --coverage)
 	target_link_options(orch_flags INTERFACE --coverage)
 endif()
+
+# For what is shipped, not for tests: banned functions are compile errors there.
+add_library(orch_strict INTERFACE)
+target_compile_options(orch_strict INTERFACE
+	"SHELL:-include ${CMAKE_SOURCE_DIR}/core/base/banned.h")
