@@ -51,11 +51,6 @@ int err_exit(struct err *e, enum exit_status status, const char *fmt, ...)
 	return e->code;
 }
 
-int err_nomem(struct err *e)
-{
-	return err_set(e, -ENOMEM, "out of memory");
-}
-
 int err_prefix(struct err *e, const char *fmt, ...)
 {
 	if (!e)

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 
+#include <errno.h>
 #include <stdarg.h>
 
 /* Exit statuses of every command, after sysexits(3). */
@@ -43,7 +44,11 @@ struct err {
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int err_errno(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int err_exit(struct err *e, enum exit_status status, const char *fmt, ...) PRINTF_LIKE(3, 4);
-int err_nomem(struct err *e);
+static inline int err_nomem(struct err *e)
+{
+	(void)err_set(e, -ENOMEM, "out of memory");
+	return -ENOMEM;
+}
 
 /* Puts "<context>: " before the message and returns e's code. */
 int err_prefix(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -74,7 +74,7 @@ static int run(struct status *s)
 	for (;;) {
 		char *text = NULL;
 		int status = look(s, &text);
-		if (status)
+		if (!text)
 			return status;
 		show(s, text);
 		status = cli_flush(0);

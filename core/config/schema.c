@@ -212,14 +212,14 @@ int keys_copy(const struct key_table *table, void *to, const void *from)
 		const void *source = at_const(spec, from);
 		if (is_string(spec->type)) {
 			const char *s = *(char *const *)source;
-			char *copy = str_dup(s);
-			failed = failed || (s && !copy);
-			memcpy(at(spec, to), &copy, sizeof(copy));
+			char **copy = at(spec, to);
+			*copy = str_dup(s);
+			failed = failed || (s && !*copy);
 		} else if (spec->type == KEY_LIST) {
 			char *const *v = *(char **const *)source;
-			char **copy = v ? strv_copy(v) : NULL;
-			failed = failed || (v && !copy);
-			memcpy(at(spec, to), &copy, sizeof(copy));
+			char ***copy = at(spec, to);
+			*copy = v ? strv_copy(v) : NULL;
+			failed = failed || (v && !*copy);
 		} else {
 			memcpy(at(spec, to), source, key_size(spec->type));
 		}

@@ -56,7 +56,7 @@ int git_resolve(const struct git_ctx *ctx, const char *rev, struct git_oid *ret,
 	if (!commit)
 		return err_nomem(e);
 	const char *const revs[] = {commit};
-	struct git_oid oid;
+	struct git_oid oid = GIT_OID_NONE;
 	int r = git_resolve_many(ctx, revs, 1, &oid, e);
 	if (r < 0)
 		return r;
@@ -72,7 +72,7 @@ int git_tree_of(
 	char rev[80];
 	snprintf(rev, sizeof(rev), "%s^{tree}", commit->hex);
 	const char *const revs[] = {rev};
-	struct git_oid oid;
+	struct git_oid oid = GIT_OID_NONE;
 	int r = git_resolve_many(ctx, revs, 1, &oid, e);
 	if (r < 0)
 		return r;

@@ -59,7 +59,7 @@ static int record_read(const char *admin_dir, struct submodules *ret, struct err
 		r = git_split_z(&b, &parts, e);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i + 2 < strv_len(parts); i += 3) {
+	for (size_t i = 0; parts && i + 2 < strv_len(parts); i += 3) {
 		struct git_oid oid;
 		if (git_oid_parse(parts[i + 2], &oid) < 0)
 			continue;

@@ -52,6 +52,25 @@ static int list_hooks(const char *common_dir, char ***names)
 	return r;
 }
 
+/* Mode and link target of a file; one with content is noted in paths and names. */
+static int add_mode(
+	const char *path, const char *name, struct buf *text, struct buf *paths, char ***names)
+{
+	struct stat st;
+	if (lstat(path, &st) < 0)
+		return 0;
+	char target[4096] = "";
+	if (S_ISLNK(st.st_mode)) {
+		ssize_t n = readlink(path, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+	}
+	buf_addf(text, "%s (mode)\t%o %s\n", name, (unsigned)st.st_mode, target);
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || strchr(path, '\n'))
+		return 0;
+	buf_addf(paths, "%s\n", path);
+	return strv_add(names, name);
+}
+
 /* Content by git's own hash, which is fit against intent; mode and link target beside it. */
 static int add_files(const struct git_ctx *ctx, char *const *names, struct buf *text, struct err *e)
 {
@@ -59,22 +78,8 @@ static int add_files(const struct git_ctx *ctx, char *const *names, struct buf *
 	CLEANUP_STRV char **regular = NULL;
 	for (size_t i = 0; names[i]; i++) {
 		CLEANUP_STR char *path = path_join(ctx->repo->common_dir, names[i]);
-		struct stat st;
-		if (!path)
+		if (!path || add_mode(path, names[i], text, &input, &regular) < 0)
 			return err_nomem(e);
-		if (lstat(path, &st) < 0)
-			continue;
-		char target[4096] = "";
-		if (S_ISLNK(st.st_mode)) {
-			ssize_t n = readlink(path, target, sizeof(target) - 1);
-			target[n > 0 ? n : 0] = '\0';
-		}
-		buf_addf(text, "%s (mode)\t%o %s\n", names[i], (unsigned)st.st_mode, target);
-		if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && !strchr(path, '\n')) {
-			buf_addf(&input, "%s\n", path);
-			if (strv_add(&regular, names[i]) < 0)
-				return err_nomem(e);
-		}
 	}
 	if (buf_check(&input) < 0)
 		return err_nomem(e);

@@ -436,7 +436,7 @@ int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err 
 {
 	CLEANUP_STR char *real = NULL;
 	int r = canonical(path, &real, e);
-	if (r < 0)
+	if (r < 0 || !real)
 		return r;
 	if (overlaps(real, ctx->repo->toplevel) || overlaps(real, ctx->repo->common_dir))
 		return err_set(e, -EINVAL, "'%s' is no worktree of orch's", path);

@@ -167,7 +167,7 @@ int lifecycle_tidy(struct lifecycle *lc, int *ret_removed, struct err *e)
 		return r;
 	if (cgroup_own_path(&own_cgroup, &no_cgroup) < 0)
 		own_cgroup = NULL;
-	for (size_t i = 0; ids[i]; i++) {
+	for (size_t i = 0; ids && ids[i]; i++) {
 		CLEANUP(closep) int dirfd = -1;
 		CLEANUP(closep) int lock = -1;
 		if (!has_leftovers(ids[i], own_cgroup) ||

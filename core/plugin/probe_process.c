@@ -94,7 +94,7 @@ static int open_stdin(const struct orch_process_spec *spec, int *ret_fd, int *re
 static int start(struct orch_process *p, const struct orch_process_spec *spec, char *const *envp)
 {
 	CLEANUP(closep) int in = -1;
-	int child[STREAMS];
+	int child[STREAMS] = {-1, -1, -1};
 	int r = open_stdin(spec, &in, &p->in);
 	if (r < 0)
 		return r;

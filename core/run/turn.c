@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -207,6 +208,7 @@ static void tell_halt(struct run *r, const struct engine_action *a)
 
 static void cancel(struct live *l, bool hard)
 {
+	assert(l); /* the engine names a task with each of these */
 	l->cancel = true;
 	l->hard |= hard;
 	if (l->command_unit)
@@ -218,6 +220,7 @@ static void cancel(struct live *l, bool hard)
 
 static void freeze(struct live *l, void (*what)(struct watch *w))
 {
+	assert(l);
 	if (l->agent)
 		what(l->agent);
 	if (l->command_unit)

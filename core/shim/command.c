@@ -121,7 +121,8 @@ static int command_start(struct keeper *k, pid_t *ret_pid, struct err *e)
 	struct command *c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_nomem(e);
-	c->streams[0] = c->streams[1] = (struct stream){.fd = -1, .capture = {.fd = -1}};
+	for (int i = 0; i < 2; i++)
+		c->streams[i] = (struct stream){.fd = -1, .capture = {.fd = -1}};
 	k->unit = c;
 	int out[2] = {-1, -1};
 	int r = open_streams(k, c, out, e);

@@ -16,7 +16,7 @@ import sys
 
 import tree
 
-WANTED = ["-fanalyzer", "-Werror", "-Wno-analyzer-malloc-leak", "-Wno-analyzer-too-complex"]
+WANTED = ["-O0", "-fanalyzer", "-Werror", "-Wno-analyzer-malloc-leak", "-Wno-analyzer-too-complex"]
 
 root, binary = (pathlib.Path(arg).resolve() for arg in sys.argv[1:3])
 commands = json.loads((binary / "compile_commands.json").read_text())
