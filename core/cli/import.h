@@ -11,7 +11,8 @@
 int import_read(struct cli *cli, const struct site *site, const char *path, struct plan **ret);
 /*
  * Stores it: a new plan gets `status`; a changed one of the same name is updated, or refused as a
- * whole with its differences. PLAN_APPROVED also approves a draft of that name. 0 or an exit status.
+ * whole with its differences. PLAN_APPROVED also approves a draft of that name. 0 or an exit
+ * status.
  */
 int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
 	int64_t *ret_id);

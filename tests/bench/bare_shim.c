@@ -60,8 +60,8 @@ static _Noreturn void keep(int root, unsigned number)
 	must(fsync(fd), "fsync spec.json");
 	close(fd);
 
-	snprintf(text, sizeof(text), "{\"v\":1,\"kind\":\"started\",\"pid\":%ld}\n",
-		(long)getpid());
+	snprintf(
+		text, sizeof(text), "{\"v\":1,\"kind\":\"started\",\"pid\":%ld}\n", (long)getpid());
 	fd = write_new(dirfd, "events.jsonl", text, O_APPEND);
 	must(fdatasync(fd), "fdatasync events.jsonl");
 	close(fd);
