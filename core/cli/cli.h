@@ -39,6 +39,7 @@ struct cli_command {
 	cli_fn run;                            /* NULL: it has subcommands */
 	const struct cli_command *subcommands; /* up to an entry without a name */
 	bool reads_signals; /* it takes the stop signals from cli->signal_fd; others die of them */
+	bool for_agents;    /* it exists inside a unit, and only there */
 };
 
 /* The verbs, in the order of --help; ends with an entry without a name. */

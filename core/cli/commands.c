@@ -288,5 +288,48 @@ const struct cli_command cli_commands[] = {
 		.summary = "the configuration in force",
 		.subcommands = config_commands,
 	},
+	{
+		.name = "task",
+		.args = "",
+		.summary = "for an agent: print what it is to do",
+		.run = cmd_task,
+		.for_agents = true,
+	},
+	{
+		.name = "check",
+		.args = "[--json]",
+		.summary = "for an agent: run the invariants of its task; they report, they do not "
+			   "decide",
+		.help = "Exit status 1: one that is not advisory is red.",
+		.run = cmd_check,
+		.reads_signals = true,
+		.for_agents = true,
+	},
+	{
+		.name = "progress",
+		.args = "TEXT",
+		.summary = "for an agent: say what it is about",
+		.run = cmd_progress,
+		.for_agents = true,
+	},
+	{
+		.name = "finding",
+		.args = "--severity=S --title=T <BODY",
+		.summary = "for an agent: record something that a person should know",
+		.help = "S is info, low, medium, high or critical; the body comes from standard "
+			"input.",
+		.run = cmd_finding,
+		.for_agents = true,
+	},
+	{
+		.name = "done",
+		.args = "[--blocked=REASON | --not-needed=REASON]",
+		.summary = "for an agent: say how its work ended",
+		.help = "--blocked: a person is needed, it is not tried again. --not-needed: there "
+			"is nothing to "
+			"do,\nthe task passes.",
+		.run = cmd_done,
+		.for_agents = true,
+	},
 	{.name = NULL},
 };

@@ -2,6 +2,7 @@
 /* main of orch: signals first, then the verb's table entry. */
 #include "base/log.h"
 #include "base/str.h"
+#include "cli/agent.h"
 #include "cli/cli.h"
 #include "cli/version.h"
 
@@ -121,6 +122,20 @@ static int leading_options(struct cli *cli, int argc, char **argv, int *ret_at)
 	return -1;
 }
 
+/* Operator verbs are not for agents, token or no token; an agent's verbs mean nothing elsewhere. */
+static int refuse_place(const struct cli_command *c)
+{
+	if (c->for_agents)
+		fprintf(stderr, "orch %s: this is for an agent at work, inside its unit\n",
+			c->name);
+	else
+		fprintf(stderr,
+			"orch %s: not inside a unit; an agent has: task, check, progress, finding, "
+			"done\n",
+			c->name);
+	return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {.program = "orch", .signal_fd = -1};
@@ -152,6 +167,8 @@ int main(int argc, char **argv)
 	}
 	cli.verb = c->name;
 	cli.command = c;
+	if (c->for_agents != agent_inside_unit())
+		return refuse_place(c);
 	optind = 0; /* glibc: begin anew, with a fresh argv */
 	return c->subcommands ? run_subcommand(&cli, c, argc - at, argv + at)
 			      : run_command(&cli, c, argc - at, argv + at);

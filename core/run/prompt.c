@@ -27,7 +27,13 @@ static const char builtin_template[] =
 	"## Working here\n"
 	"You are attempt {{attempt}} at task {{task}} of plan {{plan}} (scope: {{scope}}), alone "
 	"in "
-	"a git\nworktree of your own; what you leave there is committed for you when you end.\n";
+	"a git\nworktree of your own; what you leave there is committed for you when you end.\n"
+	"`orch task` prints this text, `orch check` runs the checks above, `orch progress TEXT` "
+	"reports,\n"
+	"`orch finding --severity=S --title=T` records what a person should know (body on standard "
+	"input),\n"
+	"`orch done` ends (`--blocked=REASON`: a person is needed; `--not-needed=REASON`: nothing "
+	"to do).\n";
 
 struct prompt {
 	struct live *live;

@@ -512,12 +512,45 @@ static void agent_expired(struct keeper *k, int64_t now)
 			a->done ? "did not end its process" : "closed the connection to orch");
 }
 
+void agent_said_done(struct keeper *k, const json_t *data)
+{
+	struct agent *a = k->unit;
+	const char *outcome = json_string_value(json_object_get(data, "outcome"));
+	const char *text = json_string_value(json_object_get(data, "text"));
+	if (!str_eq(outcome, "blocked") && !str_eq(outcome, "not_needed"))
+		outcome = "ok";
+	if (str_replace(&a->said_outcome, outcome) < 0 || str_replace(&a->said_text, text) < 0)
+		keeper_log(k, "warning", "out of memory: the agent's word on its end is lost");
+	json_t *event = json_object();
+	json_object_set_new(event, "text",
+		json_sprintf("done: %s%s%s", outcome, text ? ": " : "", text ? text : ""));
+	keeper_event(k, "progress", event);
+}
+
+/* The agent's own word stands where it ended by itself: blocked also after a failure, the others
+ * not. */
+static void take_word(struct keeper *k)
+{
+	struct agent *a = k->unit;
+	struct unit_exit *x = &k->exit;
+	bool ended_well = str_eq(x->outcome, "ok");
+	bool blocked = str_eq(a->said_outcome, "blocked") &&
+		       (ended_well || str_eq(x->outcome, "agent_error"));
+	bool not_needed = str_eq(a->said_outcome, "not_needed") && ended_well;
+	if (!blocked && !not_needed)
+		return;
+	if (str_replace(&x->outcome, a->said_outcome) < 0 ||
+		str_replace(&x->outcome_text, a->said_text) < 0)
+		keeper_log(k, "warning", "out of memory: the agent's word on its end is lost");
+}
+
 /* The harness's verdict becomes the unit's, unless something else ended it. */
 static void take_verdict(struct keeper *k)
 {
 	const struct unit_exit *x = &k->exit;
 	if (!x->outcome)
 		return;
+	take_word(k);
 	bool unstarted = str_eq(x->outcome, RESULT_SPAWN_FAILED);
 	keeper_set_cause(k, CAUSE_IF_FIRST, unstarted ? CAUSE_SPAWN_FAILED : CAUSE_EXITED, "%s",
 		x->outcome_text ? x->outcome_text : "");

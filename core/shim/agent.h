@@ -41,7 +41,8 @@ struct agent {
 	struct proto_reader reader;
 	struct proto_writer writer;
 	struct capture output;
-	char *path; /* of the plugin */
+	char *path;                     /* of the plugin */
+	char *said_outcome, *said_text; /* the agent's own word (`orch done`); NULL: none */
 	int64_t call_deadlines[PROTO_CALL_COUNT];
 	bool in_call[PROTO_CALL_COUNT];
 	bool done, host_ended;

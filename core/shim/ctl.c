@@ -208,7 +208,7 @@ static bool has_token(const struct keeper *k, const json_t *o)
 	return false;
 }
 
-/* progress, finding and done: events that the agent itself writes. */
+/* progress and finding: events that the agent itself writes; done: its word on how it ended. */
 static void on_agent_event(struct keeper *k, struct conn *c, const json_t *o)
 {
 	json_t *data = json_object_get(o, "data");
@@ -221,7 +221,10 @@ static void on_agent_event(struct keeper *k, struct conn *c, const json_t *o)
 		refuse(k, c, "the disk is full");
 	} else {
 		keeper_note_output(k, 0);
-		keeper_event(k, kind, json_incref(data));
+		if (str_eq(kind, "done"))
+			agent_said_done(k, data);
+		else
+			keeper_event(k, kind, json_incref(data));
 		accept_request(k, c);
 	}
 }

@@ -142,5 +142,7 @@ void ctl_ended(struct keeper *k); /* tells everybody, waits at most a second for
 
 /* agent.c; -ENOTSUP for a unit that is no agent. */
 int agent_send(struct keeper *k, const char *text, size_t len) MUST_CHECK;
+/* `orch done` of the agent: {outcome, text?}. */
+void agent_said_done(struct keeper *k, const json_t *data);
 
 #endif
