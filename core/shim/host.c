@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define READER_STACK ((size_t)128 << 10)
 #define PROMPT_MAX   ((off_t)256 << 20)
+#define MEMORY_MAX   ((rlim_t)1 << 30)
 
 /* The words for enum orch_outcome; they are those of an attempt's outcome. */
 static const char *const outcome_names[] = {
@@ -301,8 +303,24 @@ static int serve(struct host *h, json_t *json)
 	return 0;
 }
 
+/* A plugin that eats memory without end meets its own limit, not the machine's. Agents are not
+ * under it: the keeper starts them. Sanitizers reserve more than any limit. */
+static void limit_memory(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_DATA, &limit) < 0)
+		return;
+	if (limit.rlim_max == RLIM_INFINITY || limit.rlim_max > MEMORY_MAX)
+		limit.rlim_max = MEMORY_MAX;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_DATA, &limit); /* lowering never fails */
+#endif
+}
+
 int host_main(int sock)
 {
+	limit_memory();
 	/* One arena for all threads: the others' would be memory that nobody needs. */
 	mallopt(M_ARENA_MAX, 1);
 	struct host *h = calloc(1, sizeof(*h));
