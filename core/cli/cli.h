@@ -99,6 +99,11 @@ int cli_site_open_bare(struct cli *cli, struct cli_site *ret);
 int cli_site_open_state(struct cli *cli, struct cli_site *ret) MUST_CHECK;
 void cli_site_close(struct cli_site *s);
 
+/* Exit status 1, with what to do, while agents that a dead engine has left may be at work for the
+ * plan.
+ */
+int cli_check_idle(struct cli *cli, struct store *s, int64_t plan_id) MUST_CHECK;
+
 /* ---- names.c ---- */
 
 struct cli_task {

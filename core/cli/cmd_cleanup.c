@@ -223,26 +223,13 @@ static int clean(struct cleanup *c, int64_t id, struct err *e)
 	return r;
 }
 
-/* Units that nobody has seen to end: their agents may still be at work in these worktrees. */
-static int note_open(void *ctx, const struct unit_row *row)
-{
-	struct cleanup *c = ctx;
-	return row->plan_id == c->id ? 1 : 0;
-}
-
 static int clean_checked(struct cleanup *c, int64_t id)
 {
 	struct err e = ERR_INIT;
-	c->id = id;
-	int r = store_each_open_unit(c->at.store, note_open, c, &e);
-	if (r == 1)
-		r = err_exit(&e, 1,
-			"an orch that died has left agents of this plan; `orch dispatch` takes "
-			"them "
-			"over first");
-	if (r == 0)
-		r = clean(c, id, &e);
-	return r < 0 ? cli_error(c->cli, &e) : 0;
+	int status = cli_check_idle(c->cli, c->at.store, id);
+	if (status == 0 && clean(c, id, &e) < 0)
+		status = cli_error(c->cli, &e);
+	return status;
 }
 
 /* ---- the verb ---- */

@@ -39,6 +39,21 @@ static const struct cli_command plan_commands[] = {
 			   "elsewhere",
 		.run = cmd_plan_export,
 	},
+	{
+		.name = "reset",
+		.args = "PLAN",
+		.summary = "set every failed or escalated task back; what passed stays",
+		.run = cmd_plan_reset,
+	},
+	{
+		.name = "delete",
+		.args = "PLAN --yes",
+		.summary = "forget a plan and its history",
+		.help = "Its branches must be gone before (`orch cleanup`): exit status 1 while "
+			"they are "
+			"there.",
+		.run = cmd_plan_delete,
+	},
 	{.name = NULL},
 };
 

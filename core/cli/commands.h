@@ -12,6 +12,8 @@ int cmd_plan_approve(struct cli *cli, int argc, char **argv);
 int cmd_plan_list(struct cli *cli, int argc, char **argv);
 int cmd_plan_show(struct cli *cli, int argc, char **argv);
 int cmd_plan_export(struct cli *cli, int argc, char **argv);
+int cmd_plan_reset(struct cli *cli, int argc, char **argv);
+int cmd_plan_delete(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
 int cmd_log(struct cli *cli, int argc, char **argv);
 int cmd_gate(struct cli *cli, int argc, char **argv);

@@ -78,3 +78,20 @@ void cli_site_close(struct cli_site *s)
 		close(s->engine);
 	*s = CLI_SITE_INIT;
 }
+
+static int note_open(void *ctx, const struct unit_row *row)
+{
+	return row->plan_id == *(const int64_t *)ctx;
+}
+
+int cli_check_idle(struct cli *cli, struct store *s, int64_t plan_id)
+{
+	struct err e = ERR_INIT;
+	int r = store_each_open_unit(s, note_open, &plan_id, &e);
+	if (r == 1)
+		r = err_exit(&e, 1,
+			"an orch that died has left agents of this plan; `orch dispatch` takes "
+			"them "
+			"over first");
+	return r < 0 ? cli_error(cli, &e) : 0;
+}

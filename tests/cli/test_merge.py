@@ -240,3 +240,45 @@ def test_a_branch_that_the_user_has_checked_out_stays(done):
     done.git("checkout", "-q", "orch/demo/integration")
     assert "checked out" in done.orch("cleanup", "demo", status=1).err
     assert "refs/heads/orch/demo/integration" in orch_refs(done)
+
+
+# ---- plan reset, plan delete ----
+
+
+def test_reset_keeps_what_passed(repo):
+    repo.orch("dispatch", repo.plan(
+        ONE + "[task:b]\ncommand = test $ORCH_ATTEMPT = 2 && touch b\nretry_max = 0\n"
+        "[task:c]\ncommand = touch c\ndepends_on = b\n"), status=1)
+    assert "1 task set back" in repo.orch("plan", "reset", "demo").out
+    assert [t["status"] for t in repo.status()["tasks"]] == ["passed", "pending", "pending"]
+    assert "escalated -> pending" in repo.orch("log", "b").out
+    repo.orch("dispatch", "demo")
+    assert [t["attempt"] for t in repo.status()["tasks"]] == [1, 2, 1]
+
+
+def test_delete_needs_a_word_and_no_refs(done):
+    done.orch("plan", "delete", "demo", status=64)
+    assert "orch cleanup" in done.orch("plan", "delete", "demo", "--yes", status=1).err
+    done.orch("cleanup", "demo", "--force")
+    done.orch("plan", "delete", "demo", "--yes")
+    assert done.orch("status").out == "no plans\n"
+    done.orch("plan", "delete", "demo", "--yes", status=66)
+    done.orch("dispatch", done.plan(ONE))  # the name is free again
+
+
+def test_agents_that_a_dead_engine_left_are_not_cleaned_up_under(repo):
+    os.mkfifo(repo.home / "fifo")
+    process = repo.popen("dispatch", repo.plan(
+        '[task:a]\ncommand = read line < "$HOME/fifo"; echo "$line" > a\n'))
+    wait_until(lambda: repo.orch("status", "--json").json["plans"] and
+               repo.task("a")["status"] == "running")
+    process.kill()
+    repo.finish(process)
+    assert repo.orch("status", "--json").json["engine"]["running"] is False
+    for verb in (["cleanup", "demo", "--force"], ["plan", "reset", "demo"],
+                 ["plan", "delete", "demo", "--yes"]):
+        assert "orch dispatch" in repo.orch(*verb, status=1).err
+    again = repo.popen("dispatch", "demo")
+    (repo.home / "fifo").write_text("adopted\n")
+    assert repo.finish(again).status == 0
+    assert repo.git("show", "orch/demo/integration:a") == "adopted"
