@@ -167,8 +167,13 @@ int main(int argc, char **argv)
 	}
 	cli.verb = c->name;
 	cli.command = c;
-	if (c->for_agents != agent_inside_unit())
-		return refuse_place(c);
+	if (c->for_agents != agent_inside_unit()) {
+		/* What a verb is for may be asked anywhere. */
+		if (at + 1 >= argc || !str_eq(argv[at + 1], "--help"))
+			return refuse_place(c);
+		cli_help(&cli, stdout);
+		return cli_flush(0);
+	}
 	optind = 0; /* glibc: begin anew, with a fresh argv */
 	return c->subcommands ? run_subcommand(&cli, c, argc - at, argv + at)
 			      : run_command(&cli, c, argc - at, argv + at);
