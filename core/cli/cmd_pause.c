@@ -7,9 +7,11 @@
 #include "run/run.h"
 #include "server/client.h"
 
+#include <poll.h>
 #include <string.h>
 
 #define ASK_TIMEOUT_MS 30000
+#define LOOK_EVERY_MS  10
 
 struct pause {
 	struct cli *cli;
@@ -80,6 +82,32 @@ static int ask_engine(struct pause *p, const char *kind)
 	return status;
 }
 
+/* A pause is one when nothing moves any more: the keepers say so a moment later. */
+static int wait_frozen(struct pause *p)
+{
+	struct err e = ERR_INIT;
+	int64_t deadline = deadline_after(ASK_TIMEOUT_MS);
+	bool frozen = false;
+	while (!frozen) {
+		json_t *result = NULL;
+		json_t *params = json_pack("{s:I, s:I}", "plan_id", (json_int_t)p->what.plan_id,
+			"task_id", (json_int_t)p->what.task_id);
+		if (client_call(p->at.engine, "frozen", params, deadline, &result, &e) < 0)
+			return cli_error(p->cli, &e);
+		frozen = json_is_true(json_object_get(result, "frozen"));
+		json_decref(result);
+		struct pollfd engine = {.fd = p->at.engine, .events = POLLIN};
+		if (!frozen && clock_mono_ms() > deadline) {
+			err_exit(&e, EXIT_UNAVAILABLE, "not everything stands still after %d s",
+				ASK_TIMEOUT_MS / 1000);
+			return cli_error(p->cli, &e);
+		}
+		if (!frozen)
+			poll(&engine, 1, LOOK_EVERY_MS); /* its end would be heard at once */
+	}
+	return 0;
+}
+
 static int note_over(void *ctx, const struct task_row *row)
 {
 	bool *over = ctx;
@@ -124,6 +152,8 @@ static int pause_or_resume(struct cli *cli, int argc, char **argv, bool paused)
 					       : (task ? "resume" : "plan_resume"));
 	else if (status == 0)
 		status = mark(&p, paused);
+	if (status == 0 && paused && p.at.engine >= 0)
+		status = wait_frozen(&p);
 	if (status == 0 && !cli->quiet)
 		printf("%s%s%s: %s\n", p.what.plan, task ? "/" : "", p.what.task,
 			paused ? "paused" : "resumed");

@@ -40,6 +40,18 @@ static const struct cli_command plan_commands[] = {
 		.run = cmd_plan_export,
 	},
 	{
+		.name = "set",
+		.args = "PLAN[/TASK] KEY=VALUE...",
+		.summary = "change keys of a plan or a task, also while it runs",
+		.help = "Keys are those of a plan file. A task that has started may change "
+			"priority, tag, retry_max,"
+			"\ntimeout, gate and invariants (from its next attempt on); what is not "
+			"possible any more is"
+			"\nrefused as a whole, exit status 65.",
+		.run = cmd_plan_set,
+	},
+
+	{
 		.name = "reset",
 		.args = "PLAN",
 		.summary = "set every failed or escalated task back; what passed stays",

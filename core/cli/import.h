@@ -17,4 +17,7 @@ int import_read(struct cli *cli, const struct site *site, const char *path, stru
 int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
 	int64_t *ret_id);
 
+/* Prints what cannot be changed any more, then the error; returns its status. */
+int import_refused(const struct cli *cli, char *const *refused, const struct err *e);
+
 #endif

@@ -410,6 +410,24 @@ int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint3
 	return step_end(e);
 }
 
+void engine_change_task(struct engine *e, uint32_t task, const struct engine_task_change *change)
+{
+	struct engine_task *t = &e->tasks.items[task];
+	t->gate = (uint8_t)change->gate;
+	t->priority = change->priority; /* counts when it is queued next */
+	t->retry_max = change->retry_max;
+	t->token_budget = change->token_budget;
+	t->has_checks = change->has_checks;
+}
+
+void engine_change_plan(struct engine *e, uint32_t plan, uint32_t max_agents, uint64_t token_budget)
+{
+	struct engine_plan *p = &e->plans.items[plan];
+	p->init.max_agents = max_agents;
+	p->init.token_budget = token_budget;
+	p->over_budget = token_budget > 0 && p->tokens >= token_budget;
+}
+
 static void plan_interrupt(struct engine *e, struct engine_plan *p, bool hard)
 {
 	p->interrupted = true;

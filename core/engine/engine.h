@@ -325,6 +325,19 @@ int engine_step(struct engine *e, const struct engine_event *event, struct engin
 int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,
 	int64_t now, struct engine_actions *actions) MUST_CHECK;
 
+/* What may change of a task and a plan that have started (from the next attempt on, or at once). */
+struct engine_task_change {
+	enum gate gate;
+	int32_t priority;
+	uint16_t retry_max;
+	uint64_t token_budget;
+	bool has_checks;
+};
+void engine_change_task(struct engine *e, uint32_t task, const struct engine_task_change *change);
+/* A budget that is raised lets the plan go on; take it up with EVENT_TICK. */
+void engine_change_plan(
+	struct engine *e, uint32_t plan, uint32_t max_agents, uint64_t token_budget);
+
 /* The next time at which the engine wants EVENT_TICK; TIME_NEVER: none. */
 int64_t engine_next_time(const struct engine *e);
 /* Nothing is under way, and every admitted plan has halted. */

@@ -189,25 +189,29 @@ struct init_load {
 	struct engine_plan_init init;
 };
 
-static int read_init(void *ctx, const struct plan_row *row)
+void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret)
 {
-	struct init_load *load = ctx;
-	struct run *r = load->run;
 	int64_t agents = r->options.max_agents > 0 ? r->options.max_agents : row->max_agents;
+	/* Tasks that share one tree run one by one unless somebody says otherwise. */
 	if (!row->worktrees && agents == 0)
-		agents = 1; /* tasks that share one tree run one by one unless somebody says
-			       otherwise */
-	load->init = (struct engine_plan_init){
+		agents = 1;
+	*ret = (struct engine_plan_init){
 		.id = row->id,
 		.status = row->status,
-		.admit = load->plan->admit,
 		.max_agents = (uint32_t)agents,
-		.cap = load->plan->cap,
 		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
 		.token_budget = (uint64_t)row->token_budget,
 		.worktrees = row->worktrees,
 		.paused = row->paused,
 	};
+}
+
+static int read_init(void *ctx, const struct plan_row *row)
+{
+	struct init_load *load = ctx;
+	load_plan_init(load->run, row, &load->init);
+	load->init.admit = load->plan->admit;
+	load->init.cap = load->plan->cap;
 	return 0;
 }
 

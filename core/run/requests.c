@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What people ask of an engine while it runs: stop, decide on a task, dispatch a further plan. */
+#include "run/change.h"
 #include "run/state.h"
 
 #include <errno.h>
@@ -125,6 +126,73 @@ int run_operate(struct run *r, const struct run_request *request, char **ret_ref
 	run_flush(r);
 	*ret_refused = TAKE(r->refused);
 	return 0;
+}
+
+bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id)
+{
+	vec_foreach(it, &r->live) {
+		const struct live *l = *it;
+		if (!l || l->plan->id != plan_id || (task_id && l->id != task_id))
+			continue;
+		if ((l->agent && !l->agent->frozen) ||
+			(l->command_unit && !l->command_unit->frozen))
+			return false;
+	}
+	return true;
+}
+
+struct retake {
+	struct run *run;
+	uint32_t at; /* the engine's tasks of a plan are in the order of its rows */
+};
+
+static int retake_task(void *ctx, const struct task_row *row)
+{
+	struct retake *re = ctx;
+	struct engine *e = re->run->engine;
+	uint32_t n = engine_task_count(e), i = re->at;
+	for (uint32_t tried = 0; tried < n; tried++, i = (i + 1) % n) {
+		if (engine_task(e, i)->id != row->id)
+			continue;
+		struct engine_task_change change = {
+			.gate = row->gate,
+			.priority = (int32_t)row->priority,
+			.retry_max = (uint16_t)row->retry_max,
+			.token_budget = (uint64_t)row->token_budget,
+			.has_checks = row->n_invariants > 0,
+		};
+		engine_change_task(e, i, &change);
+		re->at = i + 1 < n ? i + 1 : 0;
+		break;
+	}
+	return 0;
+}
+
+static int retake_plan(void *ctx, const struct plan_row *row)
+{
+	struct run *r = ctx;
+	struct engine_plan_init init;
+	load_plan_init(r, row, &init);
+	engine_change_plan(r->engine, plan_index(r, row->id), init.max_agents, init.token_budget);
+	return 0;
+}
+
+int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,
+	char ***ret_refused, struct err *e)
+{
+	run_flush(r);
+	int code = change_set(r->store, plan_id, task, settings, r->config, ret_refused, e);
+	if (code < 0 || !loaded_plan(r, plan_id))
+		return code;
+	struct retake re = {.run = r};
+	code = store_each_task(r->store, plan_id, retake_task, &re, e);
+	if (code == 0)
+		code = store_plan(r->store, plan_id, retake_plan, r, e);
+	if (code == 0) {
+		run_post(r, (struct engine_event){.kind = EVENT_TICK, .plan = ENGINE_NONE}, NULL);
+		run_turn(r);
+	}
+	return code;
 }
 
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e)

@@ -97,6 +97,12 @@ int run_execute(struct run *r, char **ret_refused, struct err *e) MUST_CHECK;
  */
 int run_operate(struct run *r, const struct run_request *request, char **ret_refused,
 	struct err *e) MUST_CHECK;
+/* `plan set` on a plan that may be under way: stored, and taken up by the engine. See change_set.
+ */
+int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,
+	char ***ret_refused, struct err *e) MUST_CHECK;
+/* Whether every unit under way of the task (0: of the plan) stands still, as its keeper says. */
+bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id);
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e) MUST_CHECK;
 /* As a stop signal does: the first drains, the second ends everything at once. */
 void run_stop(struct run *r);

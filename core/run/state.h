@@ -51,6 +51,7 @@ struct watch {
 	void *ctx;
 	bool ended;
 	bool closing;
+	bool frozen; /* its keeper says that the whole tree stands still */
 	/* started: the first process runs. journal: it has grown. */
 	void (*started)(struct watch *w);
 	void (*journal)(struct watch *w);
@@ -299,6 +300,8 @@ void tidy_plan(struct run *r, struct rplan *p);
 /* load.c */
 int load_plans(struct run *r, struct err *e) MUST_CHECK;
 int load_engine(struct run *r, struct err *e) MUST_CHECK;
+/* What a plan's row means to the engine, with the options of this run. */
+void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret);
 /* A further plan for an engine that runs; nothing happens before the next engine_begin. */
 int load_more(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
 	struct rplan **ret, struct err *e) MUST_CHECK;

@@ -121,6 +121,8 @@ static void watch_readable(uv_poll_t *poll, int status, int events)
 			w->started(w);
 		else if (ev.type == UNIT_EVENT_JOURNAL && w->journal)
 			w->journal(w);
+		else if (ev.type == UNIT_EVENT_PAUSED || ev.type == UNIT_EVENT_RESUMED)
+			w->frozen = ev.type == UNIT_EVENT_PAUSED;
 		else if (ev.type == UNIT_EVENT_ENDED)
 			watch_ended(w);
 		else if (ev.type == UNIT_EVENT_ERROR)

@@ -80,22 +80,52 @@ static json_t *method_operate(struct methods *m, json_t *id, json_t *params)
 	return methods_result(id, json_pack("{s:s?}", "refused", refused));
 }
 
-static json_t *method_command(struct methods *m, json_t *id, json_t *params)
+/* A JSON array of strings as an owned strv; NULL when it is something else, or memory is out. */
+static char **strings(json_t *list)
 {
-	json_t *list = json_object_get(params, "argv");
-	CLEANUP_STRV char **argv = NULL;
-	struct err e = ERR_INIT;
+	CLEANUP_STRV char **v = calloc(2, sizeof(char *));
 	size_t i;
 	json_t *item;
 	json_array_foreach(list, i, item) {
-		if (!json_is_string(item))
-			return methods_error(
-				id, RPC_INVALID_PARAMS, NULL, "command: argv must be strings");
-		if (strv_add(&argv, json_string_value(item)) < 0)
-			return methods_error(id, RPC_FAILED, NULL, "out of memory");
+		if (!v || !json_is_string(item) || strv_add(&v, json_string_value(item)) < 0)
+			return NULL;
 	}
-	if (!argv)
-		return methods_error(id, RPC_INVALID_PARAMS, NULL, "command: argv is missing");
+	return json_is_array(list) ? TAKE(v) : NULL;
+}
+
+static json_t *method_set(struct methods *m, json_t *id, json_t *params)
+{
+	CLEANUP_STRV char **settings = strings(json_object_get(params, "settings"));
+	CLEANUP_STRV char **refused = NULL;
+	const char *task = json_string_value(json_object_get(params, "task"));
+	int64_t plan = json_integer_value(json_object_get(params, "plan_id"));
+	struct err e = ERR_INIT;
+	if (!settings || plan <= 0)
+		return methods_error(
+			id, RPC_INVALID_PARAMS, NULL, "plan.set: plan_id and settings are needed");
+	int r = run_set(m->run, plan, task, settings, &refused, &e);
+	json_t *list = json_array();
+	for (size_t i = 0; refused && refused[i]; i++)
+		json_array_append_new(list, json_string(refused[i]));
+	return methods_result(
+		id, json_pack("{s:i, s:s, s:o}", "exit_status", r < 0 ? err_status(&e) : 0,
+			    "message", r < 0 ? e.msg : "", "refused", list));
+}
+
+static json_t *method_frozen(struct methods *m, json_t *id, json_t *params)
+{
+	bool frozen = run_is_frozen(m->run, json_integer_value(json_object_get(params, "plan_id")),
+		json_integer_value(json_object_get(params, "task_id")));
+	return methods_result(id, json_pack("{s:b}", "frozen", frozen));
+}
+
+static json_t *method_command(struct methods *m, json_t *id, json_t *params)
+{
+	CLEANUP_STRV char **argv = strings(json_object_get(params, "argv"));
+	struct err e = ERR_INIT;
+	if (!argv || !argv[0])
+		return methods_error(id, RPC_INVALID_PARAMS, NULL,
+			"command: argv must be strings, at least one");
 	if (!m->command)
 		return methods_error(
 			id, RPC_METHOD_NOT_FOUND, NULL, "this engine takes no commands");
@@ -149,6 +179,10 @@ json_t *methods_answer(struct methods *m, json_t *request)
 		answer = methods_error(id, RPC_FAILED, "draining", "the engine is stopping");
 	else if (str_eq(method, "operate"))
 		answer = method_operate(m, id ? id : json_null(), params);
+	else if (str_eq(method, "frozen"))
+		answer = method_frozen(m, id ? id : json_null(), params);
+	else if (str_eq(method, "plan.set"))
+		answer = method_set(m, id ? id : json_null(), params);
 	else if (str_eq(method, "command"))
 		answer = method_command(m, id ? id : json_null(), params);
 	else

@@ -5,7 +5,8 @@
  * Only our own user and root are heard.
  *
  * Methods: ping; status; operate {kind, plan_id?, task_id?, text?, carry?}; command {argv};
- * daemon.stop {mode}. Errors carry data.code: starting, draining, busy, too_large, forbidden.
+ * daemon.stop {mode}; plan.set {plan_id, task?, settings}; frozen {plan_id, task_id?}.
+ * Errors carry data.code: starting, draining, busy, too_large, forbidden.
  */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H

@@ -198,3 +198,23 @@ def test_a_rejection_and_a_retry_through_the_engine(repo):
     repo.orch("retry", "f")
     wait_until(lambda: repo.task("f")["attempt"] == 2 and repo.task("f")["status"] == "escalated")
     ticker.end(status=2)
+
+
+def test_plan_set_with_and_without_an_engine(repo):
+    ticker = Ticker(repo, "[task:b]\ncommand = exit 1\ndepends_on = a\nretry_max = 5\n"
+                          "[task:c]\ncommand = touch c\ndepends_on = a\n")
+    repo.orch("plan", "set", "demo/b", "retry_max=0", "priority=7")
+    refused = repo.orch("plan", "set", "demo/a", "command=true", status=65).err
+    assert "command" in refused and "nothing was changed" in refused
+    repo.orch("plan", "set", "demo/a", "no_such=1", status=65)
+    repo.orch("plan", "set", "demo/a", "priority", status=64)
+    repo.orch("plan", "set", "demo/a", "retry_max=9")
+    repo.orch("plan", "set", "demo", "max_agents=1")
+    ticker.end(status=1)
+    assert repo.task("b")["attempt"] == 1 and repo.task("b")["status"] == "escalated"
+    assert repo.task("c")["status"] == "passed"
+    exported = repo.orch("plan", "show", "demo").out
+    assert "retry_max = 9" in exported and "priority = 7" in exported and "max_agents = 1" in exported
+    repo.orch("plan", "set", "demo/b", "retry_max=2")
+    assert "retry_max = 2" in repo.orch("plan", "show", "demo").out
+    assert "command" in repo.orch("plan", "set", "demo/b", "command=true", status=65).err
