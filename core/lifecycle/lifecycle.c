@@ -13,8 +13,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#ifndef ORCH_LIBEXECDIR /* from the directory of the program; set by the build */
+#define ORCH_LIBEXECDIR "../libexec/orch"
+#endif
+
 #define SHIM_NAME     "orch-shim"
-#define SHIM_LIBEXEC  "../libexec/orch/" SHIM_NAME
 #define UNITS_NAME    "units"
 #define PATH_MAX_SIZE 4096
 
@@ -28,7 +31,7 @@ static int find_shim(char **ret, struct err *e)
 	char *slash = strrchr(self, '/');
 	if (slash)
 		*slash = '\0';
-	static const char *const places[] = {SHIM_NAME, SHIM_LIBEXEC};
+	static const char *const places[] = {SHIM_NAME, ORCH_LIBEXECDIR "/" SHIM_NAME};
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		CLEANUP_STR char *path = path_join(self, places[i]);
 		if (!path)
@@ -38,8 +41,8 @@ static int find_shim(char **ret, struct err *e)
 			return 0;
 		}
 	}
-	return err_set(e, -ENOENT, "%s is neither in '%s' nor in '%s/../libexec/orch'", SHIM_NAME,
-		self, self);
+	return err_set(e, -ENOENT, "%s is neither in '%s' nor in '%s/" ORCH_LIBEXECDIR "'",
+		SHIM_NAME, self, self);
 }
 
 int lifecycle_open(const char *state_dir, const char *shim_path, const struct spawn_origin *origin,

@@ -18,9 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The build sets it to where plugins are installed. */
-#ifndef ORCH_LIBDIR
-#define ORCH_LIBDIR NULL
+#ifndef ORCH_LIBDIR /* from the directory of the program; set by the build */
+#define ORCH_LIBDIR "../lib"
 #endif
 
 #define LOCK_FILE       "lock"
@@ -65,7 +64,14 @@ struct git_ctx site_git(const struct site *s)
 char *site_plugin_path(const struct site *s)
 {
 	const char *path = s->config->orch.plugin_path;
-	return path ? str_dup(path) : plugin_path_default(ORCH_LIBDIR);
+	if (path)
+		return str_dup(path);
+	CLEANUP_STR char *libdir = path_join(s->bin_dir, ORCH_LIBDIR);
+	if (!libdir)
+		return NULL;
+	/* There is none beside a build tree. */
+	CLEANUP_STR char *real = realpath(libdir, NULL);
+	return plugin_path_default(real);
 }
 
 static char *own_bin_dir(void)

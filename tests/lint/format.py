@@ -17,5 +17,5 @@ found = program and subprocess.run([program, "--version"], capture_output=True, 
 if not found or not re.search(rf"version {VERSION}\.", found):
     print(f"SKIPPED: needs clang-format {VERSION}, found: {found or 'none'}")
     sys.exit(tree.SKIPPED)
-names = tree.sources(root, "core", "plugins", "include", "tests")
+names = tree.sources(root, "core", "plugins", "include", "docs", "tests")
 sys.exit(subprocess.run([program, "--dry-run", "--Werror", *names], cwd=root).returncode)

@@ -34,6 +34,7 @@ CASES = [
     ("text", "tool", "#!/bin/sh\n", "has no line with SPDX"),
     ("text", "core/base/bad.c", LICENCE + "int x;", "without a newline"),
     ("text", "core/base/bad.c", LICENCE + "\t" * 24 + "int x; /* far to the right */\n", "columns"),
+    ("text", "NOTES.md", "see [it](docs/nowhere.md)\n", "nowhere"),
     ("text", "NOTES", "TO" "DO: all of it\n", "work that is not done"),
     ("text", "NOTES", "see /ro" "ot/notes/file\n", "a path of one machine"),
     ("text", "NOTES", "from https:/" "/mirror.internal/x\n", "not a known public one: mirror.internal"),

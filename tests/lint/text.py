@@ -43,6 +43,9 @@ def main(root):
             report.add(name, 1, f"has no line with {LICENCE} at its top")
         if text and not text.endswith("\n"):
             report.add(name, text.count("\n") + 1, "ends without a newline")
+        for link in re.findall(r"\]\(([^)#:]+)\)", text) if name.suffix == ".md" else []:
+            if not (root / name.parent / link).exists():
+                report.add(name, 1, f"a link to nowhere: {link}")
         is_c = name.suffix in (".c", ".h")
         for number, line in enumerate(text.splitlines(), 1):
             if is_c and len(line.expandtabs(8)) > LINE_MAX:
