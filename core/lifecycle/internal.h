@@ -7,12 +7,27 @@
 #include "lifecycle/lifecycle.h"
 #include "os/proc.h"
 
+#include <pthread.h>
+
+/* Our end of the nursery: see unit/nursery.h. Guarded by `lock`: units may be started by several
+ * threads. */
+struct nursery {
+	pthread_mutex_t lock;
+	int fd;     /* -1: none */
+	pid_t pid;  /* 0: none */
+	bool tried; /* one unit was started without it: the next is worth it */
+	bool failed;
+	struct VEC(struct unit *) unanswered; /* whose keeper's pid has not been read yet */
+	size_t next;                          /* the first of them; those before are answered */
+};
+
 struct lifecycle {
 	int units_fd; /* the directory units/ */
 	char *shim_path;
 	bool has_origin;
 	struct spawn_origin origin;
 	enum unit_containment containment;
+	struct nursery nursery;
 };
 
 struct unit {
@@ -21,10 +36,18 @@ struct unit {
 	int dirfd;
 	int fd; /* to the keeper */
 	pid_t keeper_pid;
-	bool is_child; /* the keeper is ours to reap */
+	bool is_child;   /* the keeper is ours to reap */
+	bool unanswered; /* asked of the nursery: is_child and keeper_pid are still to come */
 	bool ended, gone;
 	struct buf in;
 };
+
+void nursery_init(struct nursery *n);
+void nursery_deinit(struct nursery *n);
+/* 1: the keeper of u is being forked; 0: no nursery, start it directly. Blocks for no fork. */
+int nursery_ask(struct lifecycle *lc, struct unit *u, char *const *envp, int lock, int sock);
+/* Until u's keeper_pid and is_child are known: they are, unless it was asked for just now. */
+void nursery_await(struct lifecycle *lc, struct unit *u);
 
 /* Takes over both descriptors, also on failure. */
 int unit_new(struct lifecycle *lc, const char *id, int dirfd, int fd, struct unit **ret,

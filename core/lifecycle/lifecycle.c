@@ -53,6 +53,7 @@ int lifecycle_open(const char *state_dir, const char *shim_path, const struct sp
 	if (!lc || !units)
 		return err_nomem(e);
 	lc->units_fd = -1;
+	nursery_init(&lc->nursery);
 	int r = dir_make(AT_FDCWD, units, 0700, e);
 	if (r == 0)
 		r = dir_open(AT_FDCWD, units, &lc->units_fd, e);
@@ -83,6 +84,7 @@ void lifecycle_close(struct lifecycle *lc)
 {
 	if (!lc)
 		return;
+	nursery_deinit(&lc->nursery);
 	if (lc->units_fd >= 0)
 		close(lc->units_fd);
 	free(lc->shim_path);

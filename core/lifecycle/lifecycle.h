@@ -52,8 +52,9 @@ int lifecycle_tidy(struct lifecycle *lc, int *ret_removed, struct err *e) MUST_C
  * (unit_spec_new_id). envp is the unit's whole environment, less what is added here and by the
  * keeper: ORCH_UNIT and TMPDIR, for agents also ORCH_PLAN, ORCH_TASK, ORCH_ATTEMPT,
  * ORCH_PROMPT_FILE and ORCH_SOCKET. On failure nothing runs, and the directory may be left.
- * Blocks for one fsync and one vfork. That the unit's own process cannot be started is no error
- * here: it ends with cause spawn_failed.
+ * Blocks for one fsync, and for the first unit also for a vfork: keepers of further ones are forked
+ * by a process that this engine has for it (unit/nursery.h). That the unit's own process cannot be
+ * started is no error here: it ends with cause spawn_failed.
  */
 int unit_start(struct lifecycle *lc, const struct unit_spec *spec, char *const *envp,
 	struct unit **ret, struct err *e) MUST_CHECK;
@@ -77,8 +78,8 @@ const char *unit_id(const struct unit *u);
 int unit_dirfd(const struct unit *u);
 /* Borrowed; poll it for reading until unit_read gave UNIT_EVENT_GONE. */
 int unit_fd(const struct unit *u);
-/* The keeper's pid; 0: not known. */
-pid_t unit_keeper_pid(const struct unit *u);
+/* The keeper's pid; 0: not known. May block for a fork, right after unit_start. */
+pid_t unit_keeper_pid(struct unit *u);
 
 enum unit_event_type {
 	UNIT_EVENT_STARTED, /* the first process runs (or could not be started: ENDED follows) */

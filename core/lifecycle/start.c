@@ -129,18 +129,17 @@ int unit_start(struct lifecycle *lc, const struct unit_spec *spec, char *const *
 	int socks[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socks) < 0)
 		return err_errno(e, -errno, "cannot make a socket for unit %s", spec->id);
-	CLEANUP(closep) int ours = socks[0];
 	CLEANUP(closep) int theirs = socks[1];
-	pid_t pid;
-	r = spawn_keeper(lc, spec->id, envp, dirfd, lock, theirs, &pid, e);
+	CLEANUP_UNIT struct unit *u = NULL;
+	r = unit_new(lc, spec->id, TAKE_FD(dirfd), socks[0], &u, e);
 	if (r < 0)
 		return r;
-	struct unit *u;
-	r = unit_new(lc, spec->id, TAKE_FD(dirfd), TAKE_FD(ours), &u, e);
-	if (r < 0)
-		return r; /* the keeper lives on, to be adopted */
-	u->keeper_pid = pid;
-	u->is_child = true;
-	*ret = u;
+	if (nursery_ask(lc, u, envp, lock, theirs) == 0) {
+		r = spawn_keeper(lc, spec->id, envp, u->dirfd, lock, theirs, &u->keeper_pid, e);
+		if (r < 0)
+			return r;
+		u->is_child = true;
+	}
+	*ret = TAKE(u);
 	return 0;
 }

@@ -37,6 +37,7 @@ int unit_new(
 
 void unit_reap(struct unit *u, int wait_options)
 {
+	nursery_await(u->lc, u);
 	if (!u->is_child)
 		return;
 	pid_t pid;
@@ -50,6 +51,7 @@ void unit_free(struct unit *u)
 {
 	if (!u)
 		return;
+	nursery_await(u->lc, u);
 	if (u->is_child && u->ended && !u->gone) {
 		/* It ends right after its last word; the end of the stream says so. */
 		struct pollfd p = {.fd = u->fd, .events = POLLRDHUP};
@@ -79,8 +81,9 @@ int unit_fd(const struct unit *u)
 	return u->fd;
 }
 
-pid_t unit_keeper_pid(const struct unit *u)
+pid_t unit_keeper_pid(struct unit *u)
 {
+	nursery_await(u->lc, u);
 	return u->keeper_pid;
 }
 

@@ -104,3 +104,60 @@ int sock_peer(int fd, struct sock_peer *ret)
 	*ret = (struct sock_peer){.pid = cred.pid, .uid = cred.uid, .gid = cred.gid};
 	return 0;
 }
+
+union fds_space {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(SOCK_FDS_MAX * sizeof(int))];
+};
+
+int sock_send_fds(int fd, const void *data, size_t len, const int *fds, size_t n_fds)
+{
+	union fds_space space = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (n_fds > SOCK_FDS_MAX)
+		return -E2BIG;
+	if (n_fds > 0) {
+		msg.msg_control = space.bytes;
+		msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+	}
+	while (sendmsg(fd, &msg, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+ssize_t sock_recv_fds(int fd, void *data, size_t size, int *ret_fds, size_t n_fds)
+{
+	union fds_space space;
+	struct iovec iov = {.iov_base = data, .iov_len = size};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = space.bytes,
+		.msg_controllen = sizeof(space.bytes)};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	int fds[SOCK_FDS_MAX];
+	size_t got = 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+		size_t bytes = c->cmsg_len - CMSG_LEN(0);
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(fds + got, CMSG_DATA(c), bytes);
+		got += bytes / sizeof(int);
+	}
+	bool whole = !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+	if (whole && got == n_fds) {
+		memcpy(ret_fds, fds, n_fds * sizeof(int));
+		return n;
+	}
+	for (size_t i = 0; i < got; i++)
+		close(fds[i]);
+	return whole ? -EPROTO : -EMSGSIZE;
+}

@@ -31,4 +31,17 @@ struct sock_peer {
 /* Who connected (fixed at connect time). */
 int sock_peer(int fd, struct sock_peer *ret) MUST_CHECK;
 
+#define SOCK_FDS_MAX 8
+
+/*
+ * One message with n_fds descriptors (at most SOCK_FDS_MAX, borrowed). Blocks while the peer's
+ * queue is full. 0; -EMSGSIZE: too long for one message; -EPIPE: the peer is gone.
+ */
+int sock_send_fds(int fd, const void *data, size_t len, const int *fds, size_t n_fds) MUST_CHECK;
+/*
+ * One message with exactly n_fds descriptors, which are owned and CLOEXEC. Its length; 0: the peer
+ * is gone; -EMSGSIZE, -EPROTO: too long, or other descriptors (all are closed then). Blocks.
+ */
+ssize_t sock_recv_fds(int fd, void *data, size_t size, int *ret_fds, size_t n_fds) MUST_CHECK;
+
 #endif

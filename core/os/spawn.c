@@ -228,6 +228,25 @@ int spawn_fork(
 	return 0;
 }
 
+int spawn_sibling(int (*fn)(void *arg), void *arg, pid_t *ret_pid)
+{
+	/* Not clone3, which containers tend to forbid. */
+#ifdef __s390x__
+	pid_t pid = (pid_t)syscall(SYS_clone, 0UL, (unsigned long)(CLONE_PARENT | SIGCHLD));
+#else
+	pid_t pid = (pid_t)syscall(
+		SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), 0UL, 0UL, 0UL, 0UL);
+#endif
+	if (pid == 0) {
+		(void)setsid(); /* cannot fail: a fresh child leads no group */
+		_exit(fn(arg));
+	}
+	if (pid < 0)
+		return -errno;
+	*ret_pid = pid;
+	return 0;
+}
+
 static pid_t fork_into_cgroup(int cgroup_fd)
 {
 	struct clone_args args = {

@@ -68,6 +68,13 @@ int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct 
 int spawn_fork(const struct spawn *s, int (*fn)(void *arg), void *arg, pid_t *ret_pid,
 	struct err *e) MUST_CHECK;
 
+/*
+ * Forks without exec a brother: a child of our parent, which has to reap it. It has all our
+ * descriptors, leads a session of its own, and ends with _exit of what fn returns. The caller must
+ * have a single thread. 0 or -errno.
+ */
+int spawn_sibling(int (*fn)(void *arg), void *arg, pid_t *ret_pid) MUST_CHECK;
+
 /* The status of an ended child, as a shell shows it: exit code, or 128 + signal. */
 int spawn_shell_status(int wait_status);
 

@@ -64,18 +64,19 @@ def pss_kb(pid):
     raise RuntimeError("no Pss in smaps_rollup")
 
 
-def shims(bench):
-    """Pids of the keepers and hosts of this benchmark's orch-shim."""
-    mine, found = os.path.realpath(bench.program("orch-shim")), []
+def shims(bench, engine):
+    """Pids of the orch-shims below an engine: a keeper and a host a unit, and the one process that
+    forks keepers."""
+    mine, parents = os.path.realpath(bench.program("orch-shim")), {}
     for entry in os.listdir("/proc"):
         try:
             if entry.isdigit() and os.readlink(f"/proc/{entry}/exe") == mine:
-                cwd_mark = pathlib.Path(f"/proc/{entry}/environ").read_bytes()
-                if str(bench.home).encode() in cwd_mark:
-                    found.append(int(entry))
+                stat = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2]
+                parents[int(entry)] = int(stat.split()[1])
         except OSError:
             continue
-    return found
+    return [pid for pid, parent in parents.items()
+            if parent == engine or parents.get(parent) == engine]
 
 
 def case_memory(bench):
@@ -86,10 +87,10 @@ def case_memory(bench):
     process = bench.start([bench.orch, "dispatch", "plan.ini", f"--max-agents={units}"], cwd)
     try:
         deadline = time.monotonic() + 60
-        # Keeper and host of each unit, and its `sleep` has replaced the shell.
-        while len(found := shims(bench)) < 2 * units:
+        # Keeper and host of each unit.
+        while len(found := shims(bench, process.pid)) < 2 * units + 1:
             if time.monotonic() > deadline or process.poll() is not None:
-                raise RuntimeError(f"{len(found)} of {2 * units} shims appeared")
+                raise RuntimeError(f"{len(found)} of {2 * units + 1} shims appeared")
             time.sleep(0.1)
         time.sleep(0.5)  # what is measured is a state, not a moment: let it settle
         total = sum(pss_kb(pid) for pid in found)

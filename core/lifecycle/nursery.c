@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+#include "lifecycle/internal.h"
+
+#include "base/str.h"
+#include "os/sock.h"
+#include "unit/nursery.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define FD_SOCKET    3
+#define ANSWERED_MAX 64 /* that stay in the list */
+
+void nursery_init(struct nursery *n)
+{
+	*n = (struct nursery){.fd = -1};
+	pthread_mutex_init(&n->lock, NULL);
+}
+
+/* It ends when our end is closed; so it is reaped at once. The lock is held. */
+static void nursery_end(struct nursery *n)
+{
+	if (n->fd >= 0)
+		close(TAKE_FD(n->fd));
+	while (n->pid > 0 && waitpid(n->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	n->pid = 0;
+}
+
+void nursery_deinit(struct nursery *n)
+{
+	nursery_end(n);
+	VEC_FREE(&n->unanswered);
+	pthread_mutex_destroy(&n->lock);
+}
+
+static int nursery_start(struct lifecycle *lc, struct nursery *n)
+{
+	int socks[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
+		return -errno;
+	CLEANUP(closep) int ours = socks[0];
+	CLEANUP(closep) int theirs = socks[1];
+	char name[] = "orch-shim", arg[] = NURSERY_ARG, fd_arg[8], env[] = NURSERY_ENV;
+	snprintf(fd_arg, sizeof(fd_arg), "%d", FD_SOCKET);
+	char *argv[] = {name, arg, fd_arg, NULL};
+	char *envp[] = {env, NULL};
+	const struct spawn_fd sock = {.fd = theirs, .target = FD_SOCKET};
+	struct spawn s = SPAWN_INIT;
+	s.file = lc->shim_path;
+	s.argv = argv;
+	s.envp = envp;
+	s.fds = &sock;
+	s.n_fds = 1;
+	s.new_session = true;
+	s.origin = lc->has_origin ? &lc->origin : NULL;
+	struct err why = ERR_INIT;
+	int r = spawn_process(&s, &n->pid, NULL, &why);
+	if (r == 0)
+		n->fd = TAKE_FD(ours);
+	return r;
+}
+
+/* Whether there is one to ask. The lock is held. */
+static bool nursery_is_up(struct lifecycle *lc, struct nursery *n)
+{
+	if (n->fd >= 0)
+		return true;
+	bool first = !n->tried;
+	n->tried = true;
+	if (first || n->failed)
+		return false;
+	n->failed = nursery_start(lc, n) < 0;
+	return !n->failed;
+}
+
+static int send_request(
+	const struct nursery *n, const struct unit *u, char *const *envp, int lock, int sock)
+{
+	CLEANUP_BUF struct buf message = BUF_INIT;
+	const int fds[NURSERY_FD_COUNT] = {
+		[NURSERY_FD_DIR] = u->dirfd, [NURSERY_FD_LOCK] = lock, [NURSERY_FD_ENGINE] = sock};
+	buf_add(&message, u->id, UNIT_ID_LEN);
+	for (size_t i = 0; envp[i]; i++)
+		if (!str_starts(envp[i], "ORCH_UNIT="))
+			buf_add(&message, envp[i], strlen(envp[i]) + 1);
+	if (buf_check(&message) < 0)
+		return -ENOMEM;
+	if (message.len > NURSERY_MESSAGE_MAX)
+		return -EMSGSIZE;
+	return sock_send_fds(n->fd, message.data, message.len, fds, NURSERY_FD_COUNT);
+}
+
+int nursery_ask(struct lifecycle *lc, struct unit *u, char *const *envp, int lock, int sock)
+{
+	struct nursery *n = &lc->nursery;
+	int asked = 0;
+	pthread_mutex_lock(&n->lock);
+	if (nursery_is_up(lc, n)) {
+		struct unit **slot = VEC_PUSH(&n->unanswered);
+		if (slot && send_request(n, u, envp, lock, sock) == 0) {
+			*slot = u;
+			u->unanswered = true;
+			asked = 1;
+		} else if (slot) {
+			n->unanswered.count--;
+		}
+	}
+	pthread_mutex_unlock(&n->lock);
+	return asked;
+}
+
+/* Reads one answer, or tells all who wait that none will come. The lock is held. */
+static void take_answer(struct nursery *n)
+{
+	int32_t pid;
+	ssize_t got = sock_recv_fds(n->fd, &pid, sizeof(pid), NULL, 0);
+	if (got == -EINTR)
+		return;
+	bool gone = got != (ssize_t)sizeof(pid);
+	do {
+		struct unit *u = n->unanswered.items[n->next++];
+		u->unanswered = false;
+		u->is_child = !gone && pid > 0;
+		u->keeper_pid = u->is_child ? (pid_t)pid : 0;
+	} while (gone && n->next < n->unanswered.count);
+	if (n->next == n->unanswered.count || n->next >= ANSWERED_MAX) {
+		n->unanswered.count -= n->next;
+		memmove(n->unanswered.items, n->unanswered.items + n->next,
+			n->unanswered.count * sizeof(*n->unanswered.items));
+		n->next = 0;
+	}
+	if (gone) {
+		nursery_end(n);
+		n->failed = true;
+	}
+}
+
+void nursery_await(struct lifecycle *lc, struct unit *u)
+{
+	struct nursery *n = &lc->nursery;
+	pthread_mutex_lock(&n->lock);
+	while (u->unanswered)
+		take_answer(n);
+	pthread_mutex_unlock(&n->lock);
+}
