@@ -346,7 +346,7 @@ int host_main(int sock)
 		if (r != 0)
 			return r;
 	}
-	host_send(h, PROTO_DONE, 0, 0, NULL, 0);
+	host_send_last(h);
 	/* Threads of ours or the plugin's may still use all of this; the process ends now. */
 	return HOST_EXIT_DONE;
 }

@@ -96,6 +96,8 @@ struct host {
 /* Sends a frame; a keeper that is gone ends the process. Any thread. */
 void host_send(struct host *h, enum proto_type type, uint16_t flags, uint32_t id, const void *data,
 	size_t len);
+/* DONE, after which no thread sends anything: the caller ends the process. */
+void host_send_last(struct host *h);
 /* Consumes payload. NULL, memory is out, ends the process. */
 void host_send_json(struct host *h, enum proto_type type, uint32_t id, json_t *payload);
 

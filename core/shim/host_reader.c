@@ -23,6 +23,14 @@ void host_send(struct host *h, enum proto_type type, uint16_t flags, uint32_t id
 		_exit(HOST_EXIT_SOCKET);
 }
 
+void host_send_last(struct host *h)
+{
+	/* Never unlocked: a thread of the plugin's that goes on has nothing to say any more. */
+	pthread_mutex_lock(&h->send_lock);
+	if (proto_send(h->sock, PROTO_DONE, 0, 0, NULL, 0) < 0)
+		_exit(HOST_EXIT_SOCKET);
+}
+
 void host_send_json(struct host *h, enum proto_type type, uint32_t id, json_t *payload)
 {
 	CLEANUP_STR char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
