@@ -326,6 +326,8 @@ static int write_zsh(const struct reference *r)
 	      "autoload -U +X bashcompinit && bashcompinit\n",
 		f);
 	put_bash(f);
+	/* The first call is the one that loads this file. */
+	fputs("(( ! ${+compstate} )) || _bash_complete -o default -F _orch\n", f);
 	return finish(f);
 }
 
