@@ -21,14 +21,22 @@ static int64_t json_count(const json_t *data, const char *key)
 	return v < 0 ? 0 : v;
 }
 
+static void usage_counts(const json_t *data, int64_t ret[4])
+{
+	ret[0] = json_count(data, "input");
+	ret[1] = json_count(data, "output");
+	ret[2] = json_count(data, "cache_read");
+	ret[3] = json_count(data, "cache_write");
+}
+
 /*
  * Usage comes per message, repeated while a message grows, or as a total of the whole attempt: what
  * is added is always the difference from what was counted before.
  */
 static int ingest_usage(struct live *l, const json_t *data, struct err *e)
 {
-	int64_t now[4] = {json_count(data, "input"), json_count(data, "output"),
-		json_count(data, "cache_read"), json_count(data, "cache_write")};
+	int64_t now[4];
+	usage_counts(data, now);
 	double cost = json_number_value(json_object_get(data, "cost")), more_cost;
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
@@ -119,6 +127,34 @@ static int read_offset(void *ctx, const struct unit_row *row)
 {
 	struct live *l = ctx;
 	l->journal_offset = row->journal_offset;
+	return 0;
+}
+
+/* The last message's usage, which may still grow. */
+static int read_usage(void *ctx, const struct event_row *row)
+{
+	struct live *l = ctx;
+	if (row->attempt != l->attempt || !str_eq(row->kind, "usage"))
+		return 0;
+	json_t *data = json_loads(row->data, 0, NULL);
+	int code = 0;
+	if (!json_is_true(json_object_get(data, "total"))) {
+		usage_counts(data, l->usage_last);
+		l->cost_last = json_number_value(json_object_get(data, "cost"));
+		code = str_replace(&l->usage_id, json_string_value(json_object_get(data, "id")));
+	}
+	json_decref(data);
+	return code;
+}
+
+int agent_recall(struct live *l, struct err *e)
+{
+	struct store *s = l->run->store;
+	int code = store_unit(s, l->unit_id, read_offset, l, e);
+	if (code >= 0)
+		code = store_each_event(s, l->plan->id, l->id, 0, read_usage, l, e);
+	if (code < 0)
+		return e->code ? code : err_nomem(e);
 	return 0;
 }
 
@@ -232,12 +268,7 @@ static const struct watch agent_callbacks = {
 
 int agent_watch_adopted(struct live *l, struct unit *unit, struct err *e)
 {
-	int code = store_unit(l->run->store, unit_id(unit), read_offset, l, e);
-	if (code < 0) {
-		unit_free(unit);
-		return code;
-	}
-	code = watch_adopted(l->run, l, unit, &agent_callbacks, &l->agent, e);
+	int code = watch_adopted(l->run, l, unit, &agent_callbacks, &l->agent, e);
 	if (code == 0)
 		agent_journal(l->agent);
 	return code;

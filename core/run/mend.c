@@ -23,7 +23,7 @@ static struct git_ctx start_git(const struct run *r)
 {
 	struct git_ctx ctx = site_git(r->site);
 	ctx.lock_fd = r->git_lock;
-	ctx.cancel_fd = r->options.signal_fd;
+	/* Not cancelled by a signal: what is left of an earlier engine is to be ended in order. */
 	ctx.deadline_ms = deadline_after(GIT_START_MS);
 	return ctx;
 }
@@ -38,9 +38,9 @@ int mend_start(struct run *r, struct err *e)
 	if (code < 0)
 		return code;
 	CLEANUP_STRV char **live = NULL;
-	vec_foreach(l, &r->live)
-		if (*l && (*l)->worktree && strv_add(&live, (*l)->worktree) < 0)
-			return err_nomem(e);
+	code = reconcile_worktrees(r, &live, e);
+	if (code < 0)
+		return code;
 	struct git_ctx ctx = start_git(r);
 	return git_mend(&ctx, r->site->worktree_root, live, e);
 }

@@ -190,6 +190,23 @@ static struct found_unit *found_for(const struct run *r, int64_t task_id)
 	return map_get(&r->found->by_task, key);
 }
 
+static int note_place(void *ctx, const struct task_row *row)
+{
+	return row->worktree ? strv_add(ctx, row->worktree) : 0;
+}
+
+int reconcile_worktrees(struct run *r, char ***ret, struct err *e)
+{
+	vec_foreach(f, &r->found->list) {
+		if ((*f)->task_id == 0 || (*f)->found != UNIT_FOUND_LIVE)
+			continue;
+		int code = store_task(r->store, (*f)->task_id, note_place, ret, e);
+		if (code < 0)
+			return e->code ? code : err_nomem(e);
+	}
+	return 0;
+}
+
 enum engine_mode reconcile_mode(struct run *r, const struct task_row *row)
 {
 	struct found_unit *f = found_for(r, row->id);
@@ -203,6 +220,10 @@ static void resume_agent(struct run *r, struct found_unit *f, struct live *l)
 	snprintf(l->unit_id, sizeof(l->unit_id), "%s", f->id);
 	run_post_task(r, l, EVENT_STARTED, RESULT_DONE, NULL);
 	l->started = true;
+	if (agent_recall(l, &err) < 0) {
+		run_fault(r, &err);
+		return;
+	}
 	if (f->found == UNIT_FOUND_LIVE) {
 		struct unit *unit = f->unit;
 		f->unit = NULL;

@@ -211,6 +211,8 @@ void live_drop_if_idle(struct run *r, uint32_t index);
 /* agent.c */
 void agent_start(struct live *l);
 void agent_kill(struct live *l, const struct engine_action *a);
+/* For a unit of an earlier engine: how much of its journal that one has stored. */
+int agent_recall(struct live *l, struct err *e) MUST_CHECK;
 int agent_watch_adopted(struct live *l, struct unit *unit, struct err *e) MUST_CHECK;
 /* The attempt's agent has ended, in this life of the engine or before it. */
 void agent_over(struct live *l, int unit_dirfd, struct unit_exit *x);
@@ -279,6 +281,8 @@ void bench_cancel(struct live *l);
 int reconcile_start(struct run *r, struct err *e) MUST_CHECK;
 /* The mode in which a task of that saved status goes on. */
 enum engine_mode reconcile_mode(struct run *r, const struct task_row *row);
+/* The worktrees in which agents still run; owned strv. Before load_engine. */
+int reconcile_worktrees(struct run *r, char ***ret, struct err *e) MUST_CHECK;
 /* After engine_begin: adopted units are watched, ended ones reported. */
 void reconcile_finish(struct run *r);
 void reconcile_free(struct run *r);

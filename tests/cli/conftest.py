@@ -6,6 +6,7 @@ subreaper, so whatever a test leaves running becomes its descendant: after each 
 none, and no unit's temporary directory.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -171,7 +172,8 @@ class Place:
 
     def db(self, query, *values):
         """Rows of the database, for what no verb tells."""
-        with sqlite3.connect(f"file:{self.state_dir}/orch.db?mode=ro", uri=True, timeout=10) as db:
+        uri = f"file:{self.state_dir}/orch.db?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as db:
             db.row_factory = sqlite3.Row
             return [dict(row) for row in db.execute(query, values)]
 
