@@ -114,7 +114,9 @@ void task_fail(struct engine *e, struct engine_task *t, struct reason why, int64
 	t->carry = t->approved;
 	t->not_before = 0;
 	task_enter(e, t, MODE_FAILED, why);
-	if (t->outcome == OUTCOME_INTERRUPTED)
+	/* Tried again by the next start; which is this one when the interrupt was in an earlier
+	 * life. */
+	if (t->outcome == OUTCOME_INTERRUPTED && p->draining)
 		return;
 	if (escalate) {
 		task_enter(e, t, MODE_ESCALATED, why);
