@@ -12,7 +12,6 @@
 #include "server/server.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -325,6 +324,9 @@ static int preflight(struct dispatch *d)
 		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
 	if (r == 0)
 		r = check_passed(d, &ctx, &tip, &e);
+	/* A signal: the engine, which sees it too, ends in order whatever is under way. */
+	if (r == -ECANCELED)
+		return 0;
 	return r < 0 ? cli_error(d->cli, &e) : 0;
 }
 
@@ -424,12 +426,6 @@ static int dispatch_run(struct dispatch *d)
 	return finish(d, progress, interrupted);
 }
 
-static bool stop_is_pending(const struct cli *cli)
-{
-	struct pollfd p = {.fd = cli->signal_fd, .events = POLLIN};
-	return poll(&p, 1, 0) > 0;
-}
-
 static int dispatch_plan(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
@@ -447,12 +443,6 @@ static int dispatch_plan(struct dispatch *d)
 	}
 	if (d->worktrees)
 		status = preflight(d);
-	/* A signal that came meanwhile has cancelled git, or is still to be read: nothing was
-	 * started. */
-	if (stop_is_pending(d->cli)) {
-		fprintf(stderr, "orch dispatch: interrupted before anything was started\n");
-		return EXIT_INTERRUPTED;
-	}
 	return status ? status : dispatch_run(d);
 }
 

@@ -385,7 +385,11 @@ int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
 		plan_start(e, &e->plans.items[e->plans_begun]);
 	for (; e->tasks_begun < e->tasks.count; e->tasks_begun++)
 		task_begin(e, &e->tasks.items[e->tasks_begun]);
-	return step_end(e);
+	if (!e->config.stopping)
+		return step_end(e);
+	e->config.stopping = false;
+	e->actions = NULL;
+	return e->out_of_memory ? -ENOMEM : 0;
 }
 
 int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,

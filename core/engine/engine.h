@@ -117,6 +117,8 @@ struct engine_config {
 	 */
 	bool winding_down;
 	enum halt_reason fault;
+	/* engine_begin starts nothing: EVENT_CANCEL follows at once. */
+	bool stopping;
 };
 
 /* What this engine may do for a plan. */

@@ -255,6 +255,7 @@ int load_engine(struct run *r, struct err *e)
 		.seed = (uint64_t)r->clock_base,
 		.winding_down = r->options.wind_down,
 		.fault = r->options.wind_down_for,
+		.stopping = r->interrupted,
 	};
 	r->engine = engine_new(&config);
 	if (!r->engine)

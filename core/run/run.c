@@ -137,11 +137,8 @@ static void on_housekeeping(uv_timer_t *handle)
 
 /* Standard signals coalesce and a terminal's Ctrl+C may come twice: reads close together are one.
  */
-static void on_signal(uv_poll_t *handle, int status, int events)
+static void read_signals(struct run *r)
 {
-	struct run *r = handle->loop->data;
-	(void)status;
-	(void)events;
 	struct signalfd_siginfo info;
 	bool got = false;
 	while (read(r->options.signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
@@ -152,6 +149,14 @@ static void on_signal(uv_poll_t *handle, int status, int events)
 	r->last_signal_ms = now;
 	run_stop(r);
 }
+
+static void on_signal(uv_poll_t *handle, int status, int events)
+{
+	(void)status;
+	(void)events;
+	read_signals(handle->loop->data);
+}
+
 static int loop_open(struct run *r, struct err *e)
 {
 	int code = uv_loop_init(&r->loop);
@@ -317,9 +322,12 @@ static void post_request(struct run *r)
 static void run_begin(struct run *r)
 {
 	struct err err = ERR_INIT;
-	int code = load_engine(r, &err);
+	int code = mend_start(r, &err);
+	/* One that came before this engine could be asked: then it starts nothing. */
+	if (code == 0 && r->options.signal_fd >= 0)
+		read_signals(r);
 	if (code == 0)
-		code = mend_start(r, &err);
+		code = load_engine(r, &err);
 	if (code < 0) {
 		r->failed = code;
 		r->err = err;
