@@ -38,8 +38,12 @@ static void look(struct job *job)
 		unit_free(f->unit);
 		f->unit = NULL;
 	}
-	if (f->unknown && f->job.result == 0)
+	if (f->unknown && f->job.result == 0) {
 		f->job.result = lifecycle_remove(f->run->lifecycle, f->id, &f->job.err);
+		/* Its keeper has recorded the end and is on its own way out: the next start's. */
+		if (f->job.result == -EBUSY)
+			f->job.result = 0;
+	}
 	if (f->task_id == 0)
 		return;
 	if (f->found == UNIT_FOUND_ENDED || f->found == UNIT_FOUND_LOST)

@@ -14,8 +14,8 @@ from conftest import descendants, wait_until
 # Says that it has begun, waits to be let go, then does its work. Lines before and after.
 HELD = ("echo $ORCH_TASK $ORCH_ATTEMPT >> $HOME/starts; echo before; "
         "while ! test -e $HOME/go; do sleep 0.02; done; echo after; echo $ORCH_TASK > $ORCH_TASK")
-# Two of these at a time, and the second one says so.
-ALONE = "exec 9>$HOME/alone; flock -n 9 || echo $ORCH_UNIT >> $HOME/overlap"
+# Two of these at a time in one directory, and the second one says so.
+ALONE = "exec 9>$HOME/alone-${PWD##*/}; flock -n 9 || echo $PWD >> $HOME/overlap"
 
 
 def starts(repo):
