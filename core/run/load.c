@@ -161,6 +161,14 @@ static int load_task(void *ctx, const struct task_row *row)
 	struct live **slot = VEC_PUSH(&r->live);
 	if (!slot || engine_add_task(r->engine, &init, &index) < 0)
 		return err_nomem(load->err);
+	/* What a request may start anew is left alone. */
+	if (row->worktree && (row->status == TASK_PASSED || !r->have_request) &&
+		tidy_is_unwanted(r, row->status, row->outcome)) {
+		uint32_t *unwanted = VEC_PUSH(&r->unwanted);
+		if (!unwanted)
+			return err_nomem(load->err);
+		*unwanted = index;
+	}
 	char key[24];
 	snprintf(key, sizeof(key), "%lld", (long long)row->id);
 	return map_put(&load->by_id, key, (void *)(uintptr_t)(index + 1)) < 0 ? err_nomem(load->err)

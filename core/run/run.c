@@ -257,6 +257,7 @@ void run_free(struct run *r)
 		free(*text);
 	VEC_FREE(&r->inbox_texts);
 	VEC_FREE(&r->inbox);
+	VEC_FREE(&r->unwanted);
 	engine_actions_deinit(&r->actions);
 	engine_actions_deinit(&r->unsaved);
 	reconcile_free(r);

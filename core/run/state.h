@@ -166,6 +166,7 @@ struct run {
 		unsaved; /* saved in the open transaction, not yet told to the listener */
 	struct found *found;
 	size_t found_left;
+	struct VEC(uint32_t) unwanted; /* tasks that are over and still have a worktree */
 	struct run_request request;
 	bool have_request;
 	char *refused;
@@ -300,6 +301,9 @@ void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason);
 /* tidy.c */
 void tidy_start(struct run *r);
 void tidy_plan(struct run *r, struct rplan *p);
+/* Whether nobody will look into the worktree of a task in that state any more: its work is in its
+ * commit (keep_worktrees). */
+bool tidy_is_unwanted(const struct run *r, enum task_status status, enum outcome outcome);
 
 /* load.c */
 int load_plans(struct run *r, struct err *e) MUST_CHECK;

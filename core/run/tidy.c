@@ -45,6 +45,30 @@ static void tidy_free(struct job *job)
 	free(t);
 }
 
+bool tidy_is_unwanted(const struct run *r, enum task_status status, enum outcome outcome)
+{
+	enum config_keep_worktrees keep = r->config->orch.keep_worktrees;
+	if (status == TASK_ESCALATED)
+		return keep == CONFIG_KEEP_WORKTREES_NONE && outcome != OUTCOME_UNCOMMITTABLE;
+	return status == TASK_PASSED && keep != CONFIG_KEEP_WORKTREES_ALL;
+}
+
+/* Worktrees that an earlier engine would have removed next, had it lived. */
+static void tidy_worktrees(struct run *r)
+{
+	vec_foreach(index, &r->unwanted) {
+		struct err err = ERR_INIT;
+		struct live *l = live_get(r, *index);
+		if (!l)
+			l = live_new(r, *index, &err);
+		if (!l)
+			run_warn(r, "a worktree stays: %s", err.msg);
+		else if (l->worktree && !l->job)
+			work_discard(l);
+	}
+	r->unwanted.count = 0;
+}
+
 void tidy_start(struct run *r)
 {
 	struct err err = ERR_INIT;
@@ -63,6 +87,7 @@ void tidy_start(struct run *r)
 	t->job.free = tidy_free;
 	if (job_start(r, NULL, &t->job, &err) < 0)
 		run_warn(r, "could not tidy up after earlier units: %s", err.msg);
+	tidy_worktrees(r);
 }
 
 /* ---- at the end of a plan: its merge worktree ---- */
@@ -95,11 +120,12 @@ static void unbench_free(struct job *job)
 void tidy_plan(struct run *r, struct rplan *p)
 {
 	struct err err = ERR_INIT;
-	if (!p->merge_worktree || p->bench_busy)
+	if (!p->worktrees || p->bench_busy)
 		return;
 	struct unbench *u = calloc(1, sizeof(*u));
 	if (u) {
-		u->path = str_dup(p->merge_worktree);
+		/* Also when it was an earlier engine that made it. */
+		u->path = git_worktree_path(r->site->worktree_root, p->name, "");
 		u->job.perform = unbench_perform;
 		u->job.done = unbench_done;
 		u->job.free = unbench_free;

@@ -147,15 +147,10 @@ static void tell_change(struct run *r, const struct engine_action *a)
 	r->options.listener.change(r->options.listener.ctx, &change);
 }
 
-/* keep_worktrees: the work is in its commit; the directory goes when nobody will look into it. */
 static void discard_worktree(struct run *r, const struct engine_action *a)
 {
 	struct live *l = live_get(r, a->task);
-	enum config_keep_worktrees keep = r->config->orch.keep_worktrees;
-	bool over = a->to == TASK_PASSED ||
-		    (a->to == TASK_ESCALATED && keep == CONFIG_KEEP_WORKTREES_NONE &&
-			    a->outcome != OUTCOME_UNCOMMITTABLE);
-	if (over && keep != CONFIG_KEEP_WORKTREES_ALL && l && l->worktree && !l->job)
+	if (tidy_is_unwanted(r, a->to, a->outcome) && l && l->worktree && !l->job)
 		work_discard(l);
 }
 
