@@ -208,10 +208,22 @@ static void on_connection(uv_stream_t *stream, int status)
 
 /* ---- the server ---- */
 
+/* Always the same temporary name: what an engine left that was killed here, the next one renames.
+ */
+static int write_pid(const struct server *s, struct err *e)
+{
+	static const char temp[] = SERVER_PID ".tmp";
+	char pid[32];
+	int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	int r = file_write_new(s->dir, temp, pid, (size_t)n, 0600, e);
+	if (r == 0 && renameat(s->dir, temp, s->dir, SERVER_PID) < 0)
+		r = err_errno(e, -errno, "cannot replace '%s'", SERVER_PID);
+	return r;
+}
+
 static int server_files(struct server *s, struct err *e)
 {
 	int fd = -1;
-	char pid[32];
 	struct stat st;
 	/* Whoever holds the lock may remove a socket that an engine left when it was killed. */
 	unlinkat(s->dir, SERVER_SOCKET, 0);
@@ -227,8 +239,7 @@ static int server_files(struct server *s, struct err *e)
 		r = uv_listen((uv_stream_t *)&s->listener, LISTEN_BACKLOG, on_connection);
 	if (r < 0)
 		return err_set(e, r, "cannot serve '%s': %s", SERVER_SOCKET, uv_strerror(r));
-	int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	return file_write_atomic(s->dir, SERVER_PID, pid, (size_t)n, 0600, e);
+	return write_pid(s, e);
 }
 
 int server_start(struct run *run, const struct site *site, server_command_fn command, void *ctx,
