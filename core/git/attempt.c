@@ -311,7 +311,7 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 	cmd.input = paths->data;
 	cmd.input_len = paths->len;
 	int r = git_run_ok(j->ctx, &cmd, &o, e);
-	if (r != -EIO || o.status == 0)
+	if (r != -EIO || o.status == 0 || git_was_killed(&o))
 		return r;
 	CLEANUP_STR char *what = str_trimmed(buf_cstr(&o.err), o.err.len);
 	return what ? uncommittable(res, what, e) : err_nomem(e);
@@ -524,6 +524,9 @@ int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
 	if (r == 0 && j.at_ref.hex[0]) {
 		res.commit = j.at_ref;
 		r = check_existing(&j, e);
+		/* A git that was killed may have moved the first of the two refs only. */
+		if (r == 0 && !git_oid_eq(&j.at_branch, &j.at_ref))
+			r = publish(&j, &j.at_ref, e);
 	} else if (r == 0) {
 		r = commit_and_publish(&j, &res.commit, e);
 	}

@@ -112,6 +112,8 @@ void git_output_deinit(struct git_output *o);
 /* 0 when git ran to its end, whatever its status. *ret is overwritten, also on errors. */
 int git_run(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
 	struct err *e) MUST_CHECK;
+/* Whether a signal ended it: what it was doing is half done, and says nothing of its input. */
+bool git_was_killed(const struct git_output *o);
 /* As git_run, but a status other than 0 is an error (-EIO, -ENOSPC, ...) with git's own words. */
 int git_run_ok(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
 	struct err *e) MUST_CHECK;

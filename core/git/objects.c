@@ -99,7 +99,8 @@ int git_refs_update(const struct git_ctx *ctx, const struct git_ref_update *upda
 		return 0;
 	if (e)
 		*e = failure;
-	if (r == -ECANCELED || r == -ETIMEDOUT || r == -ENOMEM)
+	/* Killed between two refs it may have moved the first: nobody else did. */
+	if (r == -ECANCELED || r == -ETIMEDOUT || r == -ENOMEM || git_was_killed(&o))
 		return r;
 	int outcome = ref_failure(ctx, updates, n, e);
 	return outcome == 0 ? r : outcome;

@@ -18,6 +18,7 @@ extern char **environ;
 #define MAX_STDERR         ((size_t)16 << 10)
 #define KILL_AFTER_MS      2000
 #define LOCK_TARGET_FD     3
+#define SIGNAL_STATUS      128 /* and the signal: see spawn_shell_status */
 
 /* Of the caller's GIT_* only what says where configuration lies, and the LFS switch, survives. */
 static const char *const kept_variables[] = {
@@ -354,6 +355,11 @@ static int failure_code(const char *text)
 	return -EIO;
 }
 
+bool git_was_killed(const struct git_output *o)
+{
+	return o->status > SIGNAL_STATUS && sigabbrev_np(o->status - SIGNAL_STATUS);
+}
+
 int git_run_ok(
 	const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret, struct err *e)
 {
@@ -362,6 +368,9 @@ int git_run_ok(
 		return r;
 	if (ret->status == 0)
 		return 0;
+	if (git_was_killed(ret))
+		return err_set(e, -EIO, "git %s was ended by SIG%s", cmd->argv[0],
+			sigabbrev_np(ret->status - SIGNAL_STATUS));
 	CLEANUP_STR char *words = str_trimmed(buf_cstr(&ret->err), ret->err.len);
 	if (!words)
 		return err_nomem(e);
