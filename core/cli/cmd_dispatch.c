@@ -318,6 +318,12 @@ static int preflight(struct dispatch *d)
 			"the repository is not ready (see above); nothing was started");
 	diags_deinit(&diags);
 	struct git_oid tip;
+	CLEANUP(closep) int git_lock = -1;
+	if (r == 0)
+		r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
+	ctx.lock_fd = git_lock;
+	if (r == 0)
+		r = git_mend_refs(&ctx, &e);
 	if (r == 0)
 		r = fix_base(d, &e);
 	if (r == 0)

@@ -40,6 +40,7 @@ int git_tamper_diff(const char *before, const char *after, char ***ret_changes) 
  * engine holds it, at most timeout_ms; then -EBUSY (exit status 69) naming the pids.
  * *ret_fd is owned and CLOEXEC; it is not closed before the engine ends.
  */
+#define GIT_LOCK_WAIT_MS 10000
 int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct err *e) MUST_CHECK;
 
 /*
@@ -49,5 +50,7 @@ int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct
  */
 int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live,
 	struct err *e) MUST_CHECK;
+/* The same without worktrees: what stands in the way of a ref before an engine is there. */
+int git_mend_refs(const struct git_ctx *ctx, struct err *e) MUST_CHECK;
 
 #endif

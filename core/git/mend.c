@@ -115,7 +115,7 @@ static int remove_leftovers(const struct git_repo *repo, struct err *e)
 	return r;
 }
 
-int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live, struct err *e)
+int git_mend_refs(const struct git_ctx *ctx, struct err *e)
 {
 	static const char *const dirs[] = {"refs/heads/orch", "refs/orch", "logs/refs/heads/orch"};
 	int r = remove_leftovers(ctx->repo, e);
@@ -123,6 +123,12 @@ int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *
 		CLEANUP_STR char *dir = path_join(ctx->repo->common_dir, dirs[i]);
 		r = dir ? remove_locks(dir, 0, e) : err_nomem(e);
 	}
+	return r;
+}
+
+int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live, struct err *e)
+{
+	int r = git_mend_refs(ctx, e);
 	CLEANUP_STRV char **paths = NULL;
 	if (r == 0)
 		r = git_worktree_list(ctx, worktree_root, &paths, e);

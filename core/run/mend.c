@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <sys/statvfs.h>
 
-#define GIT_LOCK_WAIT_MS 10000
-#define GIT_START_MS     60000
+#define GIT_START_MS 60000
 
 static bool any_worktrees(const struct run *r)
 {

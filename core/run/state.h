@@ -299,11 +299,11 @@ void room_check(struct run *r);
 void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason);
 
 /* tidy.c */
-void tidy_start(struct run *r);
-void tidy_plan(struct run *r, struct rplan *p);
 /* Whether nobody will look into the worktree of a task in that state any more: its work is in its
  * commit (keep_worktrees). */
 bool tidy_is_unwanted(const struct run *r, enum task_status status, enum outcome outcome);
+void tidy_start(struct run *r);
+void tidy_plan(struct run *r, struct rplan *p);
 
 /* load.c */
 int load_plans(struct run *r, struct err *e) MUST_CHECK;
