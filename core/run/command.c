@@ -7,10 +7,19 @@
 #include <errno.h>
 #include <string.h>
 
+/* How often one is run whose keeper dies: that is neither the command's doing nor the task's. */
+#define RUNS_MAX 3
+
 struct command {
 	struct live *live;
+	enum unit_kind kind;
+	const char *name, *command, *cwd; /* borrowed until done */
+	int64_t timeout_ms;
+	unsigned runs;
 	command_fn done;
 };
+
+static int command_start(struct command *c, struct err *e);
 
 static void command_finish(struct command *c, struct command_result *result)
 {
@@ -38,6 +47,12 @@ static void command_over(struct watch *w, struct unit_exit *x)
 	struct err err = ERR_INIT;
 	if (lifecycle_remove(w->run->lifecycle, unit_id(w->unit), &err) < 0)
 		log_debug("%s", err.msg);
+	bool again = x->cause == CAUSE_LOST && c->runs < RUNS_MAX && !c->live->cancel;
+	if (again && command_start(c, &result.err) == 0) {
+		free(result.out);
+		free(result.errout);
+		return;
+	}
 	command_finish(c, &result);
 }
 
@@ -53,11 +68,22 @@ static int command_spec(struct live *l, enum unit_kind kind, const char *name, c
 	return s->plan && s->task ? 0 : err_nomem(e);
 }
 
+static int command_start(struct command *c, struct err *e)
+{
+	struct live *l = c->live;
+	CLEANUP_UNIT_SPEC struct unit_spec spec = {0};
+	struct watch callbacks = {.over = command_over, .ctx = c};
+	int code = command_spec(l, c->kind, c->name, c->command, c->cwd, c->timeout_ms, &spec, e);
+	c->runs++;
+	return code < 0 ? code
+			: watch_start(l->run, l, &spec, l->run->unit_env, &callbacks,
+				  &l->command_unit, e);
+}
+
 void command_run(struct live *l, enum unit_kind kind, const char *name, const char *command,
 	const char *cwd, int64_t timeout_ms, command_fn done)
 {
 	struct command_result result = {.exit = UNIT_EXIT_INIT};
-	CLEANUP_UNIT_SPEC struct unit_spec spec = {0};
 	struct command *c = calloc(1, sizeof(*c));
 	if (!c) {
 		/* Without memory for the call, the answer comes without it. */
@@ -66,16 +92,16 @@ void command_run(struct live *l, enum unit_kind kind, const char *name, const ch
 		done(l, &result);
 		return;
 	}
-	c->live = l;
-	c->done = done;
-	struct watch callbacks = {.over = command_over, .ctx = c};
-	int code = l->cancel ? -ECANCELED
-			     : command_spec(
-				       l, kind, name, command, cwd, timeout_ms, &spec, &result.err);
-	if (code == 0)
-		code = watch_start(l->run, l, &spec, l->run->unit_env, &callbacks, &l->command_unit,
-			&result.err);
-	if (code == 0)
+	*c = (struct command){
+		.live = l,
+		.kind = kind,
+		.name = name,
+		.command = command,
+		.cwd = cwd,
+		.timeout_ms = timeout_ms,
+		.done = done,
+	};
+	if (!l->cancel && command_start(c, &result.err) == 0)
 		return;
 	result.failed_to_run = true;
 	command_finish(c, &result);

@@ -36,6 +36,7 @@ struct judge {
 	struct gate_result_row row;
 	char *out, *errout;
 	bool on_bench;
+	bool unjudged; /* the command of this row could not be run: no result to keep */
 	gate_fn done;
 };
 
@@ -170,7 +171,7 @@ static int store_row(struct judge *g, struct err *e)
 	if (code == 0)
 		code = store_gate_result_add(r->store, &g->row, run_now(r), e);
 	/* Only what ran on a clean tree may stand for it; a result that time took is no result. */
-	if (code == 0 && g->tree.hex[0] && !g->row.cached && !g->row.timed_out)
+	if (code == 0 && g->tree.hex[0] && !g->row.cached && !g->row.timed_out && !g->unjudged)
 		code = store_cache_put(r->store, g->tree.hex, g->checks.items[g->at].fingerprint,
 			&g->row, run_now(r), e);
 	return code;
@@ -206,6 +207,7 @@ static void gate_record(struct judge *g)
 		return;
 	}
 	g->at++;
+	g->unjudged = false;
 	gate_next(g);
 }
 
@@ -391,6 +393,7 @@ static void check_ran(struct live *l, struct command_result *result)
 		return;
 	}
 	bool timed_out = result->exit.cause == CAUSE_TIMED_OUT;
+	g->unjudged = result->failed_to_run;
 	g->out = TAKE(result->out);
 	g->errout = TAKE(result->errout);
 	if (result->failed_to_run) {
