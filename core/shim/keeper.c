@@ -394,10 +394,11 @@ static int keeper_finish(struct keeper *k)
 		(void)!journal_flush(&k->journal); /* the last try */
 		(void)!journal_sync(&k->journal, &e);
 	}
+	/* Before exit.json is there: what ended has no socket. */
+	unlinkat(k->dirfd, UNIT_FILE_SOCKET, 0);
 	int r = unit_exit_commit(k->dirfd, TAKE_FD(k->exit_reserve), &k->exit, &e);
 	if (r < 0)
 		r = unit_exit_commit(k->dirfd, -1, &k->exit, &e);
-	unlinkat(k->dirfd, UNIT_FILE_SOCKET, 0);
 	if (r == 0 && k->ctl)
 		ctl_ended(k);
 	return r < 0 ? EXIT_IO : EXIT_OK;
