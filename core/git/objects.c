@@ -81,6 +81,18 @@ static int ref_failure(
 	return e ? e->code : -EIO;
 }
 
+/* Locks of a git that we saw die; refs that are ours alone. */
+static void drop_locks(const struct git_ctx *ctx, const struct git_ref_update *updates, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		CLEANUP_STR char *lock =
+			str_printf("%s/%s.lock", ctx->repo->common_dir, updates[i].ref);
+		if (lock && (str_starts(updates[i].ref, "refs/orch/") ||
+				    str_starts(updates[i].ref, "refs/heads/orch/")))
+			(void)unlink(lock); /* what stays is removed by the next start */
+	}
+}
+
 int git_refs_update(const struct git_ctx *ctx, const struct git_ref_update *updates, size_t n,
 	const char *reflog, struct err *e)
 {
@@ -99,6 +111,8 @@ int git_refs_update(const struct git_ctx *ctx, const struct git_ref_update *upda
 		return 0;
 	if (e)
 		*e = failure;
+	if (git_was_killed(&o))
+		drop_locks(ctx, updates, n);
 	/* Killed between two refs it may have moved the first: nobody else did. */
 	if (r == -ECANCELED || r == -ETIMEDOUT || r == -ENOMEM || git_was_killed(&o))
 		return r;

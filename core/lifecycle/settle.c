@@ -107,6 +107,18 @@ static bool sweep_cgroup(const struct holder *h, const char *id, int64_t deadlin
 	return !file_exists(AT_FDCWD, h->cgroup);
 }
 
+/* A keeper that died before it wrote down its leaf has put nothing into it. */
+static void remove_unrecorded_cgroup(const struct holder *h, const char *id)
+{
+	CLEANUP_STR char *own = NULL;
+	struct err why = ERR_INIT;
+	if (h->cgroup || cgroup_own_path(&own, &why) < 0)
+		return;
+	CLEANUP_STR char *leaf = str_printf("%s/orch-%s", own, id);
+	if (leaf)
+		(void)rmdir(leaf); /* most often there is none */
+}
+
 /* What carries the unit's mark in its environment. */
 static void sweep_marked(const char *id, int64_t deadline, int64_t *killed)
 {
@@ -161,6 +173,7 @@ void settle_never_ran(int dirfd, const char *id)
 	if (holder_read(dirfd, &holder, &why) == 0 && is_of_this_boot(&holder) &&
 		!holder_is_alive(&holder))
 		(void)sweep_cgroup(&holder, id, deadline_after(SWEEP_MAX_MS), &killed);
+	remove_unrecorded_cgroup(&holder, id);
 	remove_tmpdir_of(dirfd);
 }
 
@@ -200,6 +213,7 @@ int settle_lost(int dirfd, const char *id, const char *why, struct err *e)
 	if (is_of_this_boot(&holder)) {
 		end_keeper(&holder, deadline);
 		x.contained = sweep_cgroup(&holder, id, deadline, &x.killed);
+		remove_unrecorded_cgroup(&holder, id);
 		sweep_marked(id, deadline, &x.killed);
 	} else {
 		x.contained = true; /* nothing outlives a boot */
