@@ -350,8 +350,15 @@ void agent_start(struct live *l)
 		code = environ_for_harness(r, l->harness, &env, &err);
 	if (code == 0)
 		code = watch_start(r, l, &spec, env, &agent_callbacks, &l->agent, &err);
-	if (code != 0)
-		end_at_once(l, OUTCOME_SPAWN_FAILED, err.msg);
+	if (code == 0)
+		return;
+	if (run_is_io_error(code)) {
+		/* Not the task's fault; it starts anew, as the same attempt. */
+		run_fault(r, &err);
+		run_post_task(r, l, EVENT_ENDED, RESULT_CANCELLED, NULL);
+		return;
+	}
+	end_at_once(l, OUTCOME_SPAWN_FAILED, err.msg);
 }
 
 void agent_kill(struct live *l, const struct engine_action *a)

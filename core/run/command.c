@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* How often one is run whose keeper dies: that is neither the command's doing nor the task's. */
+/* How often one is run whose keeper dies, or cannot start it: that is neither the command's doing
+ * nor the task's. */
 #define RUNS_MAX 3
 
 struct command {
@@ -41,13 +42,13 @@ static void command_over(struct watch *w, struct unit_exit *x)
 	result.errout = check_output(unit_dirfd(w->unit), UNIT_FILE_STDERR);
 	if (x->cause == CAUSE_SPAWN_FAILED || x->cause == CAUSE_LOST) {
 		result.failed_to_run = true;
-		err_set(&result.err, -EIO, "%s", x->text ? x->text : "its keeper was lost");
+		err_set(&result.err, -ECHILD, "%s", x->text ? x->text : "its keeper was lost");
 	}
 	/* What was worth keeping is in the result; a directory that stays is tidied later. */
 	struct err err = ERR_INIT;
 	if (lifecycle_remove(w->run->lifecycle, unit_id(w->unit), &err) < 0)
 		log_debug("%s", err.msg);
-	bool again = x->cause == CAUSE_LOST && c->runs < RUNS_MAX && !c->live->cancel;
+	bool again = result.failed_to_run && c->runs < RUNS_MAX && !c->live->cancel;
 	if (again && command_start(c, &result.err) == 0) {
 		free(result.out);
 		free(result.errout);

@@ -392,6 +392,10 @@ static void check_ran(struct live *l, struct command_result *result)
 		gate_end(g);
 		return;
 	}
+	if (result->failed_to_run && run_is_io_error(result->err.code)) {
+		gate_fault(g, &result->err);
+		return;
+	}
 	bool timed_out = result->exit.cause == CAUSE_TIMED_OUT;
 	g->unjudged = result->failed_to_run;
 	g->out = TAKE(result->out);

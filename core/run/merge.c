@@ -48,6 +48,10 @@ static void bench_setup_done(struct live *l, struct command_result *result)
 		ready(l, l->plan->merge_worktree, NULL);
 		return;
 	}
+	if (result->failed_to_run && run_is_io_error(result->err.code)) {
+		bench_fail(l, ready, &result->err);
+		return;
+	}
 	/* -ECHILD: the command's fault, not the machine's; it speaks against what was merged. */
 	err_set(&err, -ECHILD, "the set-up command failed in the merge worktree: %s",
 		result->failed_to_run ? result->err.msg

@@ -74,11 +74,16 @@ void run_activity(struct run *r, const struct live *l, const char *text)
 		r->options.listener.activity(r->options.listener.ctx, l->plan->name, l->name, text);
 }
 
+bool run_is_io_error(int code)
+{
+	return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EROFS;
+}
+
 /* The disk's fault, or ours. The engine winds everything down; a second fault on the way changes
  * nothing. */
 void run_fault(struct run *r, const struct err *e)
 {
-	bool io = e->code == -ENOSPC || e->code == -EIO || e->code == -EDQUOT || e->code == -EROFS;
+	bool io = run_is_io_error(e->code);
 	run_warn(r, "%s", e->msg);
 	if (!r->failed && !r->err.code)
 		r->err = *e;

@@ -195,6 +195,9 @@ void run_post_task(struct run *r, const struct live *l, enum engine_event_kind k
  */
 int run_tx(struct run *r) MUST_CHECK;
 /* For a store call that failed: the run halts with io_error or internal_error. */
+/* Whether it speaks of the disk: nothing is held against a task for it, the dispatch ends with 74.
+ */
+bool run_is_io_error(int code);
 void run_fault(struct run *r, const struct err *e);
 void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void run_activity(struct run *r, const struct live *l, const char *text);

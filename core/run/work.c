@@ -17,11 +17,6 @@ int64_t work_git_timeout_ms(void)
 	return GIT_TIMEOUT_MS;
 }
 
-static bool is_disk_error(int code)
-{
-	return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EROFS;
-}
-
 /* ---- prepare ---- */
 
 struct prepare {
@@ -50,6 +45,23 @@ static void prepare_perform(struct job *job)
 		job->result = git_worktree_prepare(&ctx, p->path, &p->start, p->copy, &job->err);
 }
 
+static void prepare_failed(struct live *l, const struct err *err)
+{
+	if (run_is_io_error(err->code))
+		run_fault(l->run, err);
+	if (l->cancel || run_is_io_error(err->code)) {
+		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
+		return;
+	}
+	run_post(l->run,
+		(struct engine_event){.kind = EVENT_PREPARED,
+			.task = l->index,
+			.plan = ENGINE_NONE,
+			.result = RESULT_FAILED,
+			.outcome = OUTCOME_SPAWN_FAILED},
+		err->msg);
+}
+
 static void setup_done(struct live *l, struct command_result *result)
 {
 	if (result->cancelled) {
@@ -59,6 +71,10 @@ static void setup_done(struct live *l, struct command_result *result)
 	if (!result->failed_to_run && result->exit.cause == CAUSE_EXITED &&
 		result->exit.exit_code == 0) {
 		run_post_task(l->run, l, EVENT_PREPARED, RESULT_DONE, NULL);
+		return;
+	}
+	if (result->failed_to_run && run_is_io_error(result->err.code)) {
+		prepare_failed(l, &result->err);
 		return;
 	}
 	size_t len = result->errout ? strlen(result->errout) : 0;
@@ -76,23 +92,6 @@ static void setup_done(struct live *l, struct command_result *result)
 			.result = RESULT_FAILED,
 			.outcome = OUTCOME_SPAWN_FAILED},
 		text);
-}
-
-static void prepare_failed(struct live *l, const struct err *err)
-{
-	if (is_disk_error(err->code))
-		run_fault(l->run, err);
-	if (l->cancel || is_disk_error(err->code)) {
-		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
-		return;
-	}
-	run_post(l->run,
-		(struct engine_event){.kind = EVENT_PREPARED,
-			.task = l->index,
-			.plan = ENGINE_NONE,
-			.result = RESULT_FAILED,
-			.outcome = OUTCOME_SPAWN_FAILED},
-		err->msg);
 }
 
 static void prepare_done(struct job *job)
