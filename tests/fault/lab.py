@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: MIT
+"""A small world to break: a plan in a repository, an LD_PRELOAD library that strikes at the n-th
+call of some programs (inject.c), and what must hold afterwards, whatever was struck.
+
+A round is: make the world, dispatch with a fault armed, give the same command again until the plan
+has ended, and compare with an undisturbed run. `violations` is everything that does not hold.
+
+One round by hand, with its directory kept:
+  ORCH_BIN=build/orch ORCH_INJECT=build/tests/inject.so python3 tests/fault/lab.py \\
+      pair orch kill-before sync,rename 17
+"""
+
+import concurrent.futures
+import dataclasses
+import importlib.util
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+_cli = pathlib.Path(__file__).parent.parent / "cli" / "conftest.py"
+_spec = importlib.util.spec_from_file_location("orch_cli_conftest", _cli)
+cli = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cli)
+
+ALL = bool(os.environ.get("ORCH_FAULT_ALL"))
+COUNTER = struct.Struct("<QQ240s")
+
+AGENT = r"""
+set -eu
+say() {
+	printf '{"kind":"message","data":{"text":"%s %s %s"}}\n' "$ORCH_TASK" "$ORCH_ATTEMPT" "$1" \
+		>&"$ORCH_EVENT_FD"
+}
+exec 9>> "$LAB/busy.$ORCH_TASK"
+flock -n 9 || printf '%s %s\n' "$ORCH_TASK" "$ORCH_ATTEMPT" >> "$LAB/overlaps"
+printf '%s %s %s %s\n' "$ORCH_TASK" "$ORCH_ATTEMPT" "$ORCH_UNIT" "$TMPDIR" >> "$LAB/started"
+used() {
+	printf '{"kind":"usage","data":{"id":"m","input":%s,"output":1}}\n' "$1" >&"$ORCH_EVENT_FD"
+}
+say 1
+used 10
+say 2
+used 20
+[ -z "${DAWDLE:-}" ] || sleep "$DAWDLE"
+{ echo "$ORCH_TASK"; for dep; do cat "$dep"; done; } > "$ORCH_TASK"
+: > "$TMPDIR/left"
+used 30
+say 3
+printf '%s %s\n' "$ORCH_TASK" "$ORCH_ATTEMPT" >> "$LAB/ended"
+"""
+
+SETUP = "setup = printf '%s\\n' \"$ORCH_UNIT\" >> $LAB/set-up\n"
+INVARIANT = "[invariant:ok]\ncommand = test -e README && test ! -e broken\n"
+
+SCENARIOS = {
+    "pair": SETUP + INVARIANT + """
+[task:a]
+command = sh $LAB/agent
+invariants = ok
+[task:b]
+command = sh $LAB/agent a
+depends_on = a
+""",
+    # Its first attempt fails, one task awaits a person.
+    "diamond": SETUP + INVARIANT + """
+[task:top]
+command = if mkdir $LAB/failed; then exit 3; fi; sh $LAB/agent
+retry_max = 1
+[task:left]
+command = sh $LAB/agent top
+depends_on = top
+invariants = ok
+[task:right]
+command = sh $LAB/agent top
+depends_on = top
+gate = human_review
+[task:bottom]
+command = sh $LAB/agent left right
+depends_on = left, right
+invariants = ok
+""",
+}
+
+# Outcomes that say nothing against the task: another attempt follows, and no retry is used.
+FREE = {"lost", "interrupted"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What strikes: at the n-th of these calls of these programs. n = 0 only counts."""
+    programs: str
+    calls: str
+    action: str = "kill-before"
+    at: int = 0
+    times: int = 1
+
+    def __str__(self):
+        return f"{self.programs} {self.action} {self.calls} {self.at}"
+
+
+def ram():
+    """Where rounds are run: durability needs no disk when only processes die."""
+    for path in ("/dev/shm",):
+        if os.access(path, os.W_OK) and shutil.disk_usage(path).free > 1 << 30:
+            return path
+    return tempfile.gettempdir()
+
+
+class World(cli.Place):
+    def __init__(self, scenario, base=None):
+        self.scenario = scenario
+        self.top = pathlib.Path(tempfile.mkdtemp(prefix="orch-fault-", dir=base or ram()))
+        home, work = self.top / "home", self.top / "work"
+        home.mkdir()
+        work.mkdir()
+        env = {key: value for key, value in os.environ.items()
+               if not key.startswith(("GIT_", "ORCH_", "XDG_", "FAULT_"))}
+        env.update({
+            "HOME": str(home),
+            "LAB": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CEILING_DIRECTORIES": str(self.top),
+            "GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.com",
+            "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.com",
+            "GIT_AUTHOR_DATE": "@1700000000 +0000", "GIT_COMMITTER_DATE": "@1700000000 +0000",
+            "ORCH_SYSTEM_CONFIG": str(home / "no-system.ini"),
+            "ORCH_RETRY_BACKOFF": "10ms",
+            "ORCH_MIN_FREE_MEMORY": "0",
+            "ORCH_MIN_FREE_DISK": "0",
+            "LC_ALL": "C.UTF-8", "TZ": "UTC", "TERM": "dumb",
+        })
+        super().__init__(work, home, env)
+        (home / "agent").write_text(AGENT)
+        self.plan_file = self.plan(SCENARIOS[scenario], max_agents=2)
+        self.git("init", "-q", "-b", "main")
+        self.write("README", "a project\n")
+        self.git("add", "README")
+        self.git("commit", "-q", "-m", "first")
+        self.counter = self.top / "counter"
+        self.counter.write_bytes(bytes(COUNTER.size))
+        self.statuses = []
+
+    def remove(self):
+        shutil.rmtree(self.top, ignore_errors=True)
+
+    @property
+    def state_dir(self):
+        return self.path / ".git" / "orch"
+
+    def armed(self, fault):
+        """The environment in which the fault strikes."""
+        if fault is None:
+            return self.env
+        return {**self.env, "LD_PRELOAD": os.environ["ORCH_INJECT"],
+                "FAULT_FILE": str(self.counter), "FAULT_PROGRAMS": fault.programs,
+                "FAULT_CALLS": fault.calls, "FAULT_ACTION": fault.action,
+                "FAULT_AT": str(fault.at), "FAULT_FOR": str(fault.times),
+                **({"FAULT_TRACE": str(self.top / "trace")} if os.environ.get("ORCH_FAULT_TRACE")
+                   else {})}
+
+    def counted(self):
+        """(calls, strikes, what was struck first)"""
+        count, fired, what = COUNTER.unpack(self.counter.read_bytes()[:COUNTER.size])
+        return count, fired, what.rstrip(b"\0").decode(errors="replace").strip()
+
+    def give(self, *args, env=None, timeout=90):
+        """One command to its end, whatever end that is. Returns its Result."""
+        process = self.popen(*args, env=env or self.env)
+        out = err = b""
+        try:
+            out, err = process.communicate(timeout=timeout)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            status = "hung"
+        result = cli.Result(args, status, out.decode(errors="replace"),
+                            err.decode(errors="replace"))
+        self.statuses.append(status)
+        self.said = getattr(self, "said", [])
+        self.said.append(result)
+        return result
+
+    def go_on(self, env=None, most=6):
+        """The same command until the plan has ended by itself; a person says yes where asked."""
+        for _ in range(most):
+            result = self.give("dispatch", "--json", self.plan_file, env=env)
+            if result.status == 0:
+                return result
+            if result.status == 2:
+                self.give("approve", "right", env=env)
+        return result
+
+    # ---- what there is afterwards ----
+
+    def rows(self, query):
+        db = sqlite3.connect(f"file:{self.state_dir}/orch.db?mode=ro", uri=True, timeout=10)
+        try:
+            return db.execute(query).fetchall()
+        finally:
+            db.close()
+
+    def events(self, task):
+        """Texts of the messages that `log` shows."""
+        return [line["data"]["text"] for line in self.orch("log", "--json", task).lines
+                if line["kind"] == "message"]
+
+    def started(self):
+        """(task, attempt, unit, tmpdir) of every agent that ever began."""
+        file = self.home / "started"
+        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+    def ended(self):
+        file = self.home / "ended"
+        return [tuple(line.split()) for line in file.read_text().splitlines()] \
+            if file.exists() else []
+
+    def state(self):
+        """What must be the same in the end, whatever happened on the way."""
+        tasks = {t["name"]: t["status"] for t in self.status()["tasks"]}
+        return {
+            "tasks": tasks,
+            "plan": self.status()["status"],
+            "tree": self.git("rev-parse", "orch/demo/integration^{tree}"),
+            "merges": self.git("rev-list", "--count", "--first-parent",
+                               "main..orch/demo/integration"),
+            "head": self.git("rev-parse", "HEAD") + self.git("symbolic-ref", "HEAD"),
+            "dirty": self.git("status", "--porcelain"),
+            "files": sorted(p.name for p in self.state_dir.iterdir()
+                            if not p.name.startswith("orch.db-")),
+            "worktrees": self.git("worktree", "list", "--porcelain").count("worktree "),
+            "admin": sorted(p.name for p in (self.path / ".git" / "worktrees").glob("*")),
+            "places": sorted(str(p.relative_to(self.home / "state"))
+                             for p in (self.home / "state").glob("orch/*/*")),
+        }
+
+
+def _compare(world, reference):
+    state = world.state()
+    return [f"{key}: {state[key]!r}, undisturbed {reference[key]!r}"
+            for key in reference if state[key] != reference[key]]
+
+
+def _attempts(world, lossless, allowed):
+    """Attempts: numbers, outcomes, refs, retries."""
+    wrong = []
+    began = {(task, attempt) for task, attempt, *_ in world.started()}
+    refs = set(world.git("for-each-ref", "--format=%(refname)", "refs/orch/demo").split())
+    for task, retries, last in world.rows("SELECT id, retries_used, attempt FROM task"):
+        name = world.rows(f"SELECT name FROM task WHERE id = {task}")[0][0]
+        rows = world.rows(f"SELECT number, outcome, commit_oid, ended_at FROM attempt "
+                          f"WHERE task_id = {task} ORDER BY number")
+        outcomes = [row[1] for row in rows]
+        charged = [o for o in outcomes if o not in FREE and o != "ok"]
+        if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or last != len(rows):
+            wrong.append(f"{name}: attempts are numbered {[row[0] for row in rows]}, last {last}")
+        expected = ["agent_error"] if name == "top" else []
+        charged_here = [o for o in charged if o not in allowed]
+        if lossless and not allowed and outcomes != expected + ["ok"]:
+            wrong.append(f"{name}: outcomes {outcomes}")
+        if charged_here not in ([], expected):
+            wrong.append(f"{name}: charged with {charged}")
+        tokens = world.rows(f"SELECT number, tokens_input, tokens_output FROM attempt "
+                            f"WHERE task_id = {task} AND outcome = 'ok'")
+        if [row[1:] for row in tokens] != [(30, 1)]:
+            wrong.append(f"{name}: tokens {tokens}")
+        if retries != len(charged):
+            wrong.append(f"{name}: {retries} retries used, outcomes {outcomes}")
+        for number, outcome, commit, ended in rows:
+            ref = f"refs/orch/demo/{name}/{number}"
+            if ref in refs:
+                refs.remove(ref)
+                if commit != world.git("rev-parse", ref):
+                    wrong.append(f"{ref} is not the commit of its attempt ({commit})")
+            elif (name, str(number)) in began:
+                wrong.append(f"no {ref} (outcome {outcome})")
+        newest = world.git("rev-parse", f"orch/demo/task/{name}")
+        if newest != rows[-1][2]:
+            wrong.append(f"{name}: its branch is at {newest}, its newest attempt at {rows[-1][2]}")
+    return wrong + [f"stray ref {ref}" for ref in sorted(refs)]
+
+
+def _agents(world, lossless):
+    """Who ran, and what they said."""
+    wrong = []
+    started = [(task, attempt) for task, attempt, _, _ in world.started()]
+    ended = world.ended()
+    if (overlaps := world.home / "overlaps").exists():
+        wrong.append(f"two agents at once: {overlaps.read_text()!r}")
+    for run in sorted(set(started)):
+        if started.count(run) != 1:
+            wrong.append(f"the agent of {run} began {started.count(run)} times")
+    for task in sorted({task for task, _ in started}):
+        texts = world.events(task)
+        for run in [run for run in started if run[0] == task]:
+            said = [text for text in texts if text.startswith(f"{run[0]} {run[1]} ")]
+            whole = [f"{run[0]} {run[1]} {i}" for i in (1, 2, 3)]
+            if said != (whole if run in ended and lossless else whole[:len(said)]):
+                wrong.append(f"{run} ({'ended' if run in ended else 'cut'}) said {said}")
+    return wrong
+
+
+def _history(world):
+    wrong = []
+    last = {}
+    for task, before, after in world.rows(
+            "SELECT task_id, from_status, to_status FROM transition ORDER BY id"):
+        if last.get(task, "pending") != before:
+            wrong.append(f"history of task {task}: {last.get(task)}, then {before} -> {after}")
+        last[task] = after
+    return wrong
+
+
+def _leftovers(world):
+    wrong = [f"still running: {cli._describe(pid)}" for pid in cli.left_processes()]
+    wrong += [f"lock held: {path}" for path in world.held_locks()]
+    tmpdirs = set(world.unit_tmpdirs()) | {tmpdir for *_, tmpdir in world.started()}
+    wrong += [f"left: {path}" for path in sorted(tmpdirs) if os.path.exists(path)]
+    for path in (world.path / ".git").rglob("*.lock"):
+        if path.name not in ("git.lock", "shim.lock"):
+            wrong.append(f"left: {path}")
+    wrong += [f"left: {path}" for path in world.state_dir.glob("units/*/*.tmp")]
+    wrong += [f"left: {path}" for path in world.state_dir.glob("units/*/ctl.sock")]
+    for unit in {unit for *_, unit, _ in world.started()} | {
+            path.name for path in world.state_dir.glob("units/*")}:
+        wrong += [f"left: {path}" for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+                  if os.path.isdir(path := f"{root}/orch-{unit}")]
+    return wrong
+
+
+def violations(world, reference, lossless=True, charged=()):
+    """Everything that does not hold, as text. lossless: no keeper died, so no agent was lost."""
+    wrong = _leftovers(world)
+    for check in ("integrity_check", "foreign_key_check"):
+        said = world.rows(f"PRAGMA {check}")
+        if said not in ([("ok",)], []):
+            wrong.append(f"{check}: {said}")
+    return (wrong + _compare(world, reference) + _attempts(world, lossless, charged)
+            + _agents(world, lossless) + _history(world))
+
+
+def stopped(world, result):
+    """What does not hold after a dispatch that an error has ended: it says why, nothing runs on,
+    what is marked as passed is in the integration branch."""
+    if result.status in (0, 2):
+        return []
+    wrong = [f"after exit {result.status} still running: {cli._describe(pid)}"
+             for pid in cli.left_processes(grace=10)]
+    if not result.err.strip():
+        wrong.append(f"exit {result.status} without a word")
+    try:
+        passed = world.rows("SELECT name, commit_oid FROM task WHERE status = 'passed'")
+    except sqlite3.OperationalError:
+        return wrong  # it never came to a database
+    for name, commit in passed:
+        if subprocess.run(["git", "merge-base", "--is-ancestor", commit or "none",
+                           "orch/demo/integration"], cwd=world.path, env=world.env,
+                          capture_output=True).returncode:
+            wrong.append(f"{name} is marked as passed, {commit} is not integrated")
+    return wrong
+
+
+# ---- rounds ----
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """SIGKILL of engine, keepers, both, or git, so many seconds after a dispatch has begun."""
+    who: str
+    after: float
+
+    def __str__(self):
+        return f"{self.who} after {self.after:.4f} s"
+
+
+@dataclasses.dataclass
+class Round:
+    """Input of one round and, when it was run, what came of it."""
+    scenario: str
+    fault: Fault | Moment
+    reference: dict
+    lossless: bool = True
+    allowed: tuple = (0, 2, 74, -signal.SIGKILL)
+    # What may be held against a task when a call fails: the machine was at fault, and said so.
+    charged: tuple = ()
+    struck: str = ""
+    wrong: list = dataclasses.field(default_factory=list)
+
+    def __str__(self):
+        return f"{self.scenario} {self.fault} [{self.struck}]"
+
+
+def _strike(world, r):
+    """Dispatches with the fault armed, and goes on until the plan has ended."""
+    if isinstance(r.fault, Moment):
+        _kill_at(world, r)
+        world.go_on()
+        return
+    env = world.armed(r.fault)
+    if r.fault.action.startswith("E"):
+        r.wrong += stopped(world, world.give("dispatch", "--json", world.plan_file, env=env))
+    world.go_on(env)
+    _, fired, r.struck = world.counted()
+    if not fired:
+        r.wrong.append("was not struck")
+
+
+def _kill_at(world, r):
+    process = world.popen("dispatch", world.plan_file, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL)
+    time.sleep(r.fault.after)  # the moment is the input of this test
+    victims = []
+    for pid in cli.descendants():
+        comm = cli._describe(pid).partition(": ")[2].split(" ")[0].rpartition("/")[2]
+        if (r.fault.who in ("engine", "both") and pid == process.pid) or \
+                (r.fault.who in ("keeper", "both") and comm == "orch-shim") or \
+                (r.fault.who == "git" and comm == "git"):
+            victims.append((pid, comm))
+    for pid, _ in victims:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    r.struck = " ".join(comm for _, comm in victims)
+    world.statuses.append(process.wait(timeout=60))
+
+
+def run_round(r, keep=False):
+    world = World(r.scenario)
+    try:
+        _strike(world, r)
+        r.wrong += [f"exit status {s}" for s in world.statuses if s not in r.allowed]
+        if world.statuses[-1] != 0:
+            r.wrong.append(f"never came to an end: {world.statuses}")
+        r.wrong += violations(world, r.reference, r.lossless, r.charged)
+    except BaseException as error:  # whatever it is, it belongs to this round
+        r.wrong.append(f"{type(error).__name__}: {error}")
+    finally:
+        if r.wrong:
+            r.wrong += [f"statuses {world.statuses}", *(
+                f"{line}" for said in getattr(world, "said", [])
+                for line in said.err.splitlines()[-4:])]
+        _kill_left()
+        if keep:
+            print(world.top)
+        else:
+            world.remove()
+    return r
+
+
+def _kill_left():
+    for pid in cli.left_processes(grace=0):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    cli.left_processes(grace=2)
+
+
+def reference(scenario):
+    """What an undisturbed run leaves."""
+    world = World(scenario)
+    try:
+        assert world.go_on().status == 0, world.said
+        state = world.state()
+        assert not (wrong := violations(world, state)), wrong
+        return state
+    finally:
+        _kill_left()
+        world.remove()
+
+
+def count(scenario, programs, calls):
+    """How many such calls an undisturbed run makes, and where (for messages)."""
+    world = World(scenario)
+    try:
+        assert world.go_on(world.armed(Fault(programs, calls))).status == 0, world.said
+        return world.counted()[0]
+    finally:
+        _kill_left()
+        world.remove()
+
+
+def run_rounds(rounds):
+    """Runs them on all processors; returns those in which something does not hold."""
+    workers = int(os.environ.get("ORCH_FAULT_JOBS", os.cpu_count() or 1))
+    # Forked before anything else of ours runs; each worker is a subreaper of its own.
+    with concurrent.futures.ProcessPoolExecutor(
+            workers, multiprocessing.get_context("fork"), _worker) as pool:
+        done = list(pool.map(run_round, rounds))
+    return [r for r in done if r.wrong]
+
+
+def _worker():
+    cli.ctypes.CDLL(None, use_errno=True).prctl(cli.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def report(bad):
+    """Text for an assertion."""
+    return "\n".join([f"{len(bad)} rounds went wrong", *(
+        f"{r}\n    " + "\n    ".join(r.wrong) for r in bad[:10])])
+
+
+def main(argv):
+    scenario, programs, action, calls, at = argv
+    begin = time.monotonic()
+    ref = reference(scenario)
+    r = run_round(Round(scenario, Fault(programs, calls, action, int(at)), ref,
+                        lossless="orch-shim" not in programs and "host" not in programs,
+                        charged=("spawn_failed",) if action[0] == "E" else ()), keep=True)
+    print(r, "\n   ", "\n    ".join(r.wrong) or "holds", f"\n{time.monotonic() - begin:.1f} s")
+    return 1 if r.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
