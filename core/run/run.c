@@ -209,7 +209,9 @@ static void loop_close(struct run *r)
 		if (*l && (*l)->job)
 			job_cancel((*l)->job);
 	uv_walk(&r->loop, close_handle, r);
-	uv_run(&r->loop, UV_RUN_DEFAULT);
+	/* A uv_stop() that came before ends the first of these at once; workers still use us. */
+	while (uv_run(&r->loop, UV_RUN_DEFAULT) != 0)
+		;
 	uv_loop_close(&r->loop);
 	r->loop_open = false;
 }
