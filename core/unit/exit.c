@@ -156,8 +156,12 @@ int unit_exit_reserve(int dirfd, int *ret_fd, struct err *e)
 	if (fd < 0)
 		return err_errno(e, -errno, "cannot make '%s'", UNIT_FILE_TMP);
 	/* fallocate(2) itself: where a file system has none there is nothing to reserve. */
-	if (fallocate(fd, 0, 0, UNIT_EXIT_MAX_BYTES) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
-		return err_errno(e, -errno, "cannot reserve space for '%s'", UNIT_FILE_EXIT);
+	if (fallocate(fd, 0, 0, UNIT_EXIT_MAX_BYTES) < 0 && errno != EOPNOTSUPP &&
+		errno != ENOSYS) {
+		int r = err_errno(e, -errno, "cannot reserve space for '%s'", UNIT_FILE_EXIT);
+		unlinkat(dirfd, UNIT_FILE_TMP, 0);
+		return r;
+	}
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -197,8 +201,10 @@ int unit_exit_commit(int dirfd, int reserve_fd, const struct unit_exit *x, struc
 	if (!text)
 		return err_nomem(e);
 	int r = commit(dirfd, fd, text);
-	if (r < 0)
+	if (r < 0) {
+		unlinkat(dirfd, UNIT_FILE_TMP, 0);
 		return err_errno(e, r, "cannot write '%s'", UNIT_FILE_EXIT);
+	}
 	return dir_sync(dirfd, UNIT_FILE_EXIT, e);
 }
 
