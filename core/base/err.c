@@ -85,6 +85,11 @@ int err_status(const struct err *e)
 	case ENOSPC:
 	case EDQUOT:
 	case EFBIG:
+	/* Not ours either: the machine has run out of something. */
+	case EAGAIN:
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
 		return EXIT_IO;
 	default:
 		return EXIT_SOFTWARE;

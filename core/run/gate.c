@@ -392,7 +392,7 @@ static void check_ran(struct live *l, struct command_result *result)
 		gate_end(g);
 		return;
 	}
-	if (result->failed_to_run && run_is_io_error(result->err.code)) {
+	if (result->failed_to_run && err_status(&result->err) == EXIT_IO) {
 		gate_fault(g, &result->err);
 		return;
 	}

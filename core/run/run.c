@@ -83,7 +83,7 @@ bool run_is_io_error(int code)
  * nothing. */
 void run_fault(struct run *r, const struct err *e)
 {
-	bool io = run_is_io_error(e->code);
+	bool io = run_is_io_error(e->code) || err_status(e) == EXIT_IO;
 	run_warn(r, "%s", e->msg);
 	if (!r->failed && !r->err.code)
 		r->err = *e;

@@ -165,7 +165,8 @@ static int site_make_state(const struct site *s, struct err *e)
 {
 	if (mkdir(s->state_dir, 0700) < 0 && errno != EEXIST) {
 		int r = err_errno(e, -errno, "cannot make the state directory '%s'", s->state_dir);
-		e->status = EXIT_CANTCREAT;
+		if (err_status(e) != EXIT_IO)
+			e->status = EXIT_CANTCREAT;
 		return r;
 	}
 	CLEANUP(closep) int fd = open(s->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

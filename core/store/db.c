@@ -15,6 +15,7 @@
 int db_error(struct store *s, struct err *e, const char *what)
 {
 	int code = -EIO;
+	int os_error = sqlite3_system_errno(s->db);
 	switch (sqlite3_errcode(s->db)) {
 	case SQLITE_FULL:
 		code = -ENOSPC;
@@ -41,12 +42,15 @@ int db_error(struct store *s, struct err *e, const char *what)
 		code = -EPROTO;
 		break;
 	case SQLITE_CANTOPEN:
-		code = -ENOENT;
+		code = os_error ? -os_error : -ENOENT;
 		break;
 	default:
 		break;
 	}
-	return err_set(e, code, "database: %s: %s", what, sqlite3_errmsg(s->db));
+	(void)err_set(e, code, "database: %s: %s", what, sqlite3_errmsg(s->db));
+	if (e && code == -EBUSY)
+		e->status = EXIT_IO; /* nobody of ours holds it: we have the lock */
+	return code;
 }
 
 int db_exec(struct store *s, const char *sql, struct err *e)
