@@ -5,7 +5,7 @@
  * the run inherits (no ORCH_ or GIT_ name: those are not handed on):
  *   FAULT_FILE      the counter, shared by mmap(2); its layout is struct shared
  *   FAULT_PROGRAMS  orch,orch-shim,git,...; "host" is what orch-shim forks without exec
- *   FAULT_CALLS     sync,rename,write,make,open,fd,fork,memory
+ *   FAULT_CALLS     sync,rename,write,make,remove,open,fd,fork,memory
  *   FAULT_AT        n; 0 only counts
  *   FAULT_ACTION    kill-before, kill-after, or an errno's name
  *   FAULT_FOR       how many calls fail, from the n-th on; default 1
@@ -38,6 +38,7 @@ enum call {
 	CALL_RENAME,
 	CALL_WRITE,
 	CALL_MAKE,
+	CALL_REMOVE,
 	CALL_OPEN,
 	CALL_FD,
 	CALL_FORK,
@@ -45,7 +46,7 @@ enum call {
 };
 
 static const char *const call_names[] = {
-	"sync", "rename", "write", "make", "open", "fd", "fork", "memory"};
+	"sync", "rename", "write", "make", "remove", "open", "fd", "fork", "memory"};
 
 struct shared {
 	uint64_t count;
@@ -259,9 +260,9 @@ WRAP(int, link, CALL_MAKE, (const char *from, const char *to), (from, to), to, -
 WRAP(int, linkat, CALL_MAKE, (int fd, const char *from, int to_fd, const char *to, int flags),
 	(fd, from, to_fd, to, flags), to, -1)
 WRAP(int, symlink, CALL_MAKE, (const char *from, const char *to), (from, to), to, -1)
-WRAP(int, unlink, CALL_MAKE, (const char *path), (path), path, -1)
-WRAP(int, unlinkat, CALL_MAKE, (int fd, const char *path, int flags), (fd, path, flags), path, -1)
-WRAP(int, rmdir, CALL_MAKE, (const char *path), (path), path, -1)
+WRAP(int, unlink, CALL_REMOVE, (const char *path), (path), path, -1)
+WRAP(int, unlinkat, CALL_REMOVE, (int fd, const char *path, int flags), (fd, path, flags), path, -1)
+WRAP(int, rmdir, CALL_REMOVE, (const char *path), (path), path, -1)
 WRAP(int, pipe2, CALL_FD, (int fds[2], int flags), (fds, flags), "", -1)
 WRAP(int, socketpair, CALL_FD, (int domain, int type, int protocol, int fds[2]),
 	(domain, type, protocol, fds), "", -1)

@@ -11,6 +11,7 @@ One round by hand, with its directory kept:
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -32,6 +33,7 @@ cli = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(cli)
 
 ALL = bool(os.environ.get("ORCH_FAULT_ALL"))
+CLONE_NEWNS, MS_REC, MS_PRIVATE, MNT_DETACH = 0x20000, 0x4000, 0x40000, 2
 COUNTER = struct.Struct("<QQ240s")
 
 AGENT = r"""
@@ -383,11 +385,20 @@ class Moment:
         return f"{self.who} after {self.after:.4f} s"
 
 
+@dataclasses.dataclass(frozen=True)
+class Full:
+    """The disk is full so many seconds after a dispatch has begun, until that has ended."""
+    after: float
+
+    def __str__(self):
+        return f"disk full after {self.after:.4f} s"
+
+
 @dataclasses.dataclass
 class Round:
     """Input of one round and, when it was run, what came of it."""
     scenario: str
-    fault: Fault | Moment
+    fault: Fault | Moment | Full
     reference: dict
     lossless: bool = True
     allowed: tuple = (0, 2, 74, -signal.SIGKILL)
@@ -404,6 +415,10 @@ def _strike(world, r):
     """Dispatches with the fault armed, and goes on until the plan has ended."""
     if isinstance(r.fault, Moment):
         _kill_at(world, r)
+        world.go_on()
+        return
+    if isinstance(r.fault, Full):
+        _fill_at(world, r)
         world.go_on()
         return
     env = world.armed(r.fault)
@@ -435,8 +450,60 @@ def _kill_at(world, r):
     world.statuses.append(process.wait(timeout=60))
 
 
+def _fill(path):
+    """Takes all room that there is; returns the file that holds it."""
+    filler = path / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 512, 1):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                continue
+    return filler
+
+
+def _fill_at(world, r):
+    process = world.popen("dispatch", "--json", world.plan_file)
+    time.sleep(r.fault.after)  # the moment is the input of this test
+    filler = _fill(world.top)
+    out, err = process.communicate(timeout=90)
+    result = cli.Result(process.args, process.returncode, out.decode(), err.decode())
+    world.statuses.append(result.status)
+    r.struck = f"-> {result.status}"
+    filler.unlink()
+    r.wrong += stopped(world, result)
+
+
+@contextlib.contextmanager
+def small_disk(size):
+    """A file system of its own for this process and its children; None where that is not allowed."""
+    libc = cli.ctypes.CDLL(None, use_errno=True)
+    path = pathlib.Path(tempfile.mkdtemp(prefix="orch-fault-disk-", dir=ram()))
+    try:
+        if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+            yield None
+            return
+        if libc.mount(b"tmpfs", str(path).encode(), b"tmpfs", 0, f"size={size}".encode()):
+            yield None
+            return
+        try:
+            yield path
+        finally:
+            libc.umount2(str(path).encode(), MNT_DETACH)
+    finally:
+        path.rmdir()
+
+
 def run_round(r, keep=False):
-    world = World(r.scenario)
+    if isinstance(r.fault, Full):
+        with small_disk("24m") as disk:
+            return _run_round(r, keep, disk)
+    return _run_round(r, keep)
+
+
+def _run_round(r, keep=False, base=None):
+    world = World(r.scenario, base)
     try:
         _strike(world, r)
         r.wrong += [f"exit status {s}" for s in world.statuses if s not in r.allowed]

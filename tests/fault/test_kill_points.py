@@ -12,14 +12,14 @@ POINTS = [
     ("orch", "sync,rename", "kill-before"),
     ("orch", "sync,rename", "kill-after"),
     ("orch", "write", "kill-before"),
-    ("orch", "make", "kill-before"),
+    ("orch", "make,remove", "kill-before"),
     ("orch", "fork", "kill-after"),
     ("orch-shim", "sync,rename,fork", "kill-before"),
     ("orch-shim", "sync,rename,fork", "kill-after"),
-    ("orch-shim", "write,make", "kill-before"),
+    ("orch-shim", "write,make,remove", "kill-before"),
     ("git", "sync,rename", "kill-before"),
     ("git", "sync,rename", "kill-after"),
-    ("git", "write,make", "kill-before"),
+    ("git", "write,make,remove", "kill-before"),
 ]
 
 
