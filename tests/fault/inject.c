@@ -3,14 +3,17 @@
  * LD_PRELOAD: counts the calls of some programs over all processes of a run, and at the n-th kills
  * the process or fails the call. What it is to do stands in the environment, which every process of
  * the run inherits (no ORCH_ or GIT_ name: those are not handed on):
- *   FAULT_FILE      the counter, shared by mmap(2); its layout is struct shared
- *   FAULT_PROGRAMS  orch,orch-shim,git,...; "host" is what orch-shim forks without exec
- *   FAULT_CALLS     sync,rename,write,make,remove,open,fd,fork,memory
- *   FAULT_AT        n; 0 only counts
- *   FAULT_ACTION    kill-before, kill-after, or an errno's name
- *   FAULT_FOR       how many calls fail, from the n-th on; default 1
- *   FAULT_TRACE     a file that gets a line for each call that counts
- * A child between vfork and exec is no program of its own: nothing of it counts but a fork's.
+ *
+ * - FAULT_FILE: the counter, shared by mmap(2); its layout is struct shared
+ * - FAULT_PROGRAMS: orch, git, keeper (orch-shim), host (what a keeper forks, until it execs);
+ *   keepers that a nursery forks are not seen, for its environment is its own
+ * - FAULT_CALLS: sync, rename, write, make, remove, open, fd, fork, memory
+ * - FAULT_AT: n; 0 only counts
+ * - FAULT_ACTION: kill-before, kill-after, or an errno's name
+ * - FAULT_FOR: how many calls fail, from the n-th on; default 1
+ * - FAULT_TRACE: a file that gets a line for each call that counts
+ *
+ * What another program forks does not count before it execs.
  */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -60,7 +63,9 @@ static struct {
 	bool kill, after;
 	int error;
 	uint64_t at, times;
-	pid_t owner;
+	pid_t pid; /* of whom role and wanted speak */
+	const char *role;
+	bool wanted;
 	int trace_fd;
 	struct shared *shared;
 } fault;
@@ -109,15 +114,24 @@ static int open_high(const char *path, int flags)
 	return high;
 }
 
+/* What the process is; what it forks is something else. */
+static const char *own_role(void)
+{
+	bool shim = strcmp(program_invocation_short_name, "orch-shim") == 0;
+	return shim ? "keeper" : program_invocation_short_name;
+}
+
+static const char *child_role(const char *role)
+{
+	return strcmp(role, "keeper") == 0 ? "host" : "child";
+}
+
 __attribute__((constructor)) static void begin(void)
 {
 	const char *path = getenv("FAULT_FILE"), *action = getenv("FAULT_ACTION");
-	if (!path || !action || !listed(getenv("FAULT_PROGRAMS"), program_invocation_short_name)) {
-		/* The host is told from its keeper by its pid alone. */
-		if (!path || !action || !listed(getenv("FAULT_PROGRAMS"), "host") ||
-			strcmp(program_invocation_short_name, "orch-shim") != 0)
-			return;
-	}
+	const char *role = own_role();
+	if (!path || !action)
+		return;
 	int fd = open_high(path, O_RDWR);
 	if (fd < 0)
 		return;
@@ -135,8 +149,20 @@ __attribute__((constructor)) static void begin(void)
 	fault.times = number("FAULT_FOR", 1);
 	const char *trace = getenv("FAULT_TRACE");
 	fault.trace_fd = trace ? open_high(trace, O_WRONLY | O_APPEND | O_CREAT) : -1;
-	fault.owner = (pid_t)syscall(SYS_getpid);
+	fault.pid = (pid_t)syscall(SYS_getpid);
+	fault.role = role;
+	fault.wanted = listed(getenv("FAULT_PROGRAMS"), role);
 	fault.on = true;
+}
+
+static void look_who_we_are(void)
+{
+	pid_t pid = (pid_t)syscall(SYS_getpid);
+	if (pid == fault.pid)
+		return;
+	fault.pid = pid;
+	fault.role = child_role(fault.role);
+	fault.wanted = listed(getenv("FAULT_PROGRAMS"), fault.role);
 }
 
 /* Whether this process is one whose calls count. */
@@ -144,10 +170,8 @@ static bool counts(enum call call)
 {
 	if (!fault.on || inside || !(fault.calls & (1U << call)))
 		return false;
-	if ((pid_t)syscall(SYS_getpid) == fault.owner)
-		return listed(getenv("FAULT_PROGRAMS"), program_invocation_short_name);
-	return strcmp(program_invocation_short_name, "orch-shim") == 0 &&
-	       listed(getenv("FAULT_PROGRAMS"), "host");
+	look_who_we_are();
+	return fault.wanted;
 }
 
 static void describe(char *to, size_t size, uint64_t n, const char *name, const char *path, int fd)
@@ -159,8 +183,8 @@ static void describe(char *to, size_t size, uint64_t n, const char *name, const 
 		target[len < 0 ? 0 : len] = '\0';
 		path = target;
 	}
-	snprintf(to, size, "%llu %s %d %s %.160s\n", (unsigned long long)n,
-		program_invocation_short_name, (int)syscall(SYS_getpid), name, path ? path : "");
+	snprintf(to, size, "%llu %s %d %s %.160s\n", (unsigned long long)n, fault.role,
+		(int)syscall(SYS_getpid), name, path ? path : "");
 }
 
 enum verdict { GO, FAIL, DIE_AFTER };
@@ -373,9 +397,9 @@ EXPORT long syscall(long nr, ...)
 	va_end(ap);
 	if (!real_syscall)
 		real_syscall = (long (*)(long, ...))(uintptr_t)dlsym(RTLD_NEXT, "syscall");
-	if (nr != SYS_clone3)
+	if (nr != SYS_clone3 && nr != SYS_clone)
 		return real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-	enum verdict v = judge(CALL_FORK, "clone3", "", -1);
+	enum verdict v = judge(CALL_FORK, "clone", "", -1);
 	if (v == FAIL)
 		return -1;
 	long pid = real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
