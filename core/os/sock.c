@@ -156,7 +156,8 @@ ssize_t sock_recv_fds(int fd, void *data, size_t size, int *ret_fds, size_t n_fd
 	}
 	bool whole = !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
 	if (whole && got == n_fds) {
-		memcpy(ret_fds, fds, n_fds * sizeof(int));
+		if (n_fds > 0)
+			memcpy(ret_fds, fds, n_fds * sizeof(int));
 		return n;
 	}
 	for (size_t i = 0; i < got; i++)
