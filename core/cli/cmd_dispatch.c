@@ -126,7 +126,7 @@ static int use_file(struct dispatch *d, const char *path)
 		d->cli->dir && !str_eq(path, "-") ? path_join(d->cli->dir, path) : str_dup(path);
 	int status = full ? import_read(d->cli, d->at.site, full, &plan) : EXIT_SOFTWARE;
 	if (status == 0)
-		status = import_store(d->cli, d->at.store, plan, PLAN_APPROVED, &d->plan_id);
+		status = import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
 	if (status == 0)
 		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
 	return status;
@@ -168,7 +168,7 @@ static int use_prompt(struct dispatch *d)
 			err_nomem(&e);
 	}
 	int status = e.code ? cli_error(d->cli, &e)
-			    : import_store(d->cli, d->at.store, plan, PLAN_APPROVED, &d->plan_id);
+			    : import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
 	if (status == 0)
 		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
 	return status;
@@ -288,9 +288,9 @@ static int check_passed(
 	CLEANUP_STR char *list = strv_join(names, ", ");
 	return err_exit(e, EXIT_DATA,
 		"tasks that have passed are not in orch/%s/integration any more: %s; bring the "
-		"branch "
-		"back, or give the plan another name",
-		d->plan, list ? list : "?");
+		"branch back (into a clone: git fetch origin "
+		"'refs/heads/orch/%s/*:refs/heads/orch/%s/*'), or give the plan another name",
+		d->plan, list ? list : "?", d->plan, d->plan);
 }
 
 static int preflight(struct dispatch *d)

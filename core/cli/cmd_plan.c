@@ -52,7 +52,7 @@ int cmd_plan_import(struct cli *cli, int argc, char **argv)
 	if (status == 0)
 		status = import_read(cli, at.site, path, &plan);
 	if (status == 0)
-		status = import_store(cli, at.store, plan, PLAN_DRAFT, &id);
+		status = import_store(cli, &at, plan, PLAN_DRAFT, &id);
 	if (status == 0 && !cli->quiet)
 		printf("plan '%s' is stored (%zu task%s)\n", plan->name, plan->tasks.count,
 			plan->tasks.count == 1 ? "" : "s");

@@ -3,7 +3,10 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "git/git.h"
 #include "run/change.h"
+
+#define GIT_TIMEOUT_MS 60000
 
 int import_read(struct cli *cli, const struct site *site, const char *path, struct plan **ret)
 {
@@ -53,9 +56,68 @@ static int approve_draft(struct cli *cli, struct store *s, int64_t id)
 	return r < 0 ? cli_error(cli, &e) : 0;
 }
 
-int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
+/* ---- what a saved state needs here ---- */
+
+/* The work that a passed task, or one that a person is to judge, has left. */
+static bool needs_commit(const struct plan_state *state)
+{
+	return str_eq(state->status, "passed") || str_eq(state->status, "awaiting_review");
+}
+
+static int resolve_commits(
+	const struct site *site, struct plan *plan, char ***ret_missing, struct err *e)
+{
+	struct git_ctx ctx = site_git(site);
+	ctx.deadline_ms = deadline_after(GIT_TIMEOUT_MS);
+	CLEANUP_STRV char **revs = NULL;
+	size_t n = 0;
+	vec_foreach(t, &plan->tasks) {
+		if (!t->state || !t->state->commit)
+			continue;
+		CLEANUP_STR char *rev = str_printf("%s^{commit}", t->state->commit);
+		if (!rev || strv_add(&revs, rev) < 0)
+			return err_nomem(e);
+		n++;
+	}
+	if (n == 0)
+		return 0;
+	CLEANUP(freep) struct git_oid *found = calloc(n, sizeof(*found));
+	int r = found ? git_resolve_many(&ctx, (const char *const *)revs, n, found, e)
+		      : err_nomem(e);
+	n = 0;
+	vec_foreach(t, &plan->tasks) {
+		if (r < 0 || !t->state || !t->state->commit)
+			continue;
+		t->state->commit_absent = !found[n++].hex[0];
+		if (t->state->commit_absent && needs_commit(t->state) &&
+			strv_add(ret_missing, t->name) < 0)
+			r = err_nomem(e);
+	}
+	return r;
+}
+
+/* A plan travels with the repository: its state means nothing without the commits. */
+static int check_commits(const struct site *site, struct plan *plan, struct err *e)
+{
+	CLEANUP_STRV char **missing = NULL;
+	if (!site->repo || plan->isolation != ISOLATION_WORKTREE)
+		return 0;
+	int r = resolve_commits(site, plan, &missing, e);
+	if (r < 0 || !missing)
+		return r;
+	CLEANUP_STR char *list = strv_join(missing, ", ");
+	return err_exit(e, EXIT_DATA,
+		"the work of tasks that have passed or await review is not here (%s); bring it "
+		"with: "
+		"git fetch origin 'refs/orch/%s/*:refs/orch/%s/*' "
+		"'refs/heads/orch/%s/*:refs/heads/orch/%s/*'",
+		list ? list : "?", plan->name, plan->name, plan->name, plan->name);
+}
+
+int import_store(struct cli *cli, struct cli_site *at, struct plan *plan, enum plan_status status,
 	int64_t *ret_id)
 {
+	struct store *s = at->store;
 	struct err e = ERR_INIT;
 	int64_t id = 0;
 	int r = store_plan_id(s, plan->name, &id, &e);
@@ -66,6 +128,8 @@ int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum
 		*ret_id = id;
 		return code || status != PLAN_APPROVED ? code : approve_draft(cli, s, id);
 	}
-	r = store_plan_import(s, plan, status, clock_wall_ms(), ret_id, &e);
+	r = check_commits(at->site, plan, &e);
+	if (r == 0)
+		r = store_plan_import(s, plan, status, clock_wall_ms(), ret_id, &e);
 	return r < 0 ? cli_error(cli, &e) : 0;
 }

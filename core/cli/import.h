@@ -14,7 +14,7 @@ int import_read(struct cli *cli, const struct site *site, const char *path, stru
  * whole with its differences. PLAN_APPROVED also approves a draft of that name. 0 or an exit
  * status.
  */
-int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
+int import_store(struct cli *cli, struct cli_site *at, struct plan *plan, enum plan_status status,
 	int64_t *ret_id);
 
 /* Prints what cannot be changed any more, then the error; returns its status. */
