@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define TARGETS_MAX 1000
+
 struct dispatch {
 	struct cli *cli;
 	struct cli_site at;
@@ -26,6 +28,8 @@ struct dispatch {
 	int64_t timeout_ms;
 	int64_t drain_ms;
 	int64_t cap;
+	char **targets; /* strv, as they were given */
+	struct run_select select;
 	bool json;
 	int64_t plan_id;
 	char plan[101];
@@ -51,6 +55,12 @@ static int parse_count_option(struct cli *cli, const char *name, const char *val
 	return cli_usage(cli, "%s: expected a number from 1 to 1000000, not '%s'", name, value);
 }
 
+static int parse_only_option(struct dispatch *d, const char *value)
+{
+	struct err e = ERR_INIT;
+	return run_select_add_filter(&d->select, value, &e) < 0 ? cli_error(d->cli, &e) : -1;
+}
+
 /* -1: go on. */
 static int parse_options(struct dispatch *d, int argc, char **argv)
 {
@@ -61,6 +71,9 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 		{"timeout", required_argument, NULL, 't'},
 		{"drain-timeout", required_argument, NULL, 'd'},
 		{"cap", required_argument, NULL, 'c'},
+		{"target", required_argument, NULL, 'T'},
+		{"only", required_argument, NULL, 'o'},
+		{"auto-advance", no_argument, NULL, 'a'},
 		{"json", no_argument, NULL, 'j'},
 		CLI_OPTIONS,
 	};
@@ -89,6 +102,16 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 		case 'c':
 			r = parse_count_option(cli, "--cap", optarg, &d->cap);
 			break;
+		case 'T':
+			if (strv_add(&d->targets, optarg) < 0)
+				return cli_no_memory(cli);
+			break;
+		case 'o':
+			r = parse_only_option(d, optarg);
+			break;
+		case 'a':
+			d->select.auto_advance = true;
+			break;
 		case 'j':
 			d->json = true;
 			break;
@@ -104,6 +127,12 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 		return cli_usage(cli, "one plan at a time; '%s' is too many", argv[optind]);
 	if (d->plan_arg && d->prompt)
 		return cli_usage(cli, "give a plan or --prompt, not both");
+	if (d->targets && d->select.filters.count > 0)
+		return cli_usage(cli, "give --target or --only, not both");
+	if (d->select.auto_advance && !d->targets)
+		return cli_usage(cli, "--auto-advance goes from one --target to the next");
+	if (strv_len(d->targets) > TARGETS_MAX)
+		return cli_usage(cli, "at most %d targets", TARGETS_MAX);
 	const char *why;
 	if (d->harness && !name_is_valid(d->harness, &why))
 		return cli_usage(cli, "--harness: '%s' %s", d->harness, why);
@@ -232,6 +261,35 @@ static int choose_plan(struct dispatch *d)
 		return cli_error(d->cli, &e);
 	}
 	return cli_find_plan(d->cli, d->at.store, d->plan_arg, &d->plan_id, d->plan);
+}
+
+/* ---- which of its tasks ---- */
+
+static int find_target(struct dispatch *d, const char *name)
+{
+	struct cli_task found;
+	CLEANUP_STR char *full =
+		strchr(name, '/') ? str_dup(name) : str_printf("%s/%s", d->plan, name);
+	if (!full)
+		return cli_no_memory(d->cli);
+	int status = cli_find_task(d->cli, d->at.store, full, &found);
+	if (status)
+		return status;
+	if (found.plan_id != d->plan_id)
+		return cli_usage(d->cli, "--target: '%.200s' is not in plan '%s'", name, d->plan);
+	int64_t *slot = VEC_PUSH(&d->select.targets);
+	if (!slot)
+		return cli_no_memory(d->cli);
+	*slot = found.task_id;
+	return 0;
+}
+
+static int find_targets(struct dispatch *d)
+{
+	int status = 0;
+	for (size_t i = 0; status == 0 && d->targets && d->targets[i]; i++)
+		status = find_target(d, d->targets[i]);
+	return status;
 }
 
 /* ---- before the first task ---- */
@@ -423,6 +481,7 @@ static int dispatch_run(struct dispatch *d)
 		.max_agents = d->max_agents,
 		.task_timeout_ms = d->timeout_ms,
 		.drain_timeout_ms = d->drain_ms,
+		.select = &d->select,
 		.signal_fd = d->cli->signal_fd,
 	};
 	if (progress_new(progress_mode(d), &progress, &e) < 0)
@@ -447,7 +506,8 @@ static int dispatch_plan(struct dispatch *d)
 			d->plan, d->plan);
 		return 2;
 	}
-	if (d->worktrees)
+	status = find_targets(d);
+	if (status == 0 && d->worktrees)
 		status = preflight(d);
 	return status ? status : dispatch_run(d);
 }
@@ -456,12 +516,14 @@ int cmd_dispatch(struct cli *cli, int argc, char **argv)
 {
 	struct dispatch d = {.cli = cli, .at = CLI_SITE_INIT, .drain_ms = -1};
 	int status = parse_options(&d, argc, argv);
-	if (status >= 0)
-		return status;
-	status = cli_site_open(cli, CLI_WRITE, &d.at);
-	if (status == 0)
-		status = dispatch_plan(&d);
+	if (status < 0) {
+		status = cli_site_open(cli, CLI_WRITE, &d.at);
+		if (status == 0)
+			status = dispatch_plan(&d);
+	}
 	cli_site_close(&d.at);
+	strv_free(d.targets);
+	run_select_deinit(&d.select);
 	free(d.base);
 	free(d.base_ref);
 	return status;

@@ -172,7 +172,8 @@ const struct cli_command cli_commands[] = {
 	{
 		.name = "dispatch",
 		.args = "[PLAN] [--harness=NAME] [--prompt=TEXT] [--max-agents=N] [--timeout=DUR] "
-			"[--drain-timeout=DUR] [--cap=N] [--json]",
+			"[--drain-timeout=DUR] [--target=TASK]... [--only=KEY=VALUE]... [--cap=N] "
+			"[--auto-advance] [--json]",
 		.summary = "run a plan to its end",
 		.help = "PLAN is a plan file or a stored plan's name; without it, the one "
 			"unfinished plan "

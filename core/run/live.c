@@ -21,7 +21,7 @@ void live_free(struct live *l)
 	free(l->branch);
 	free(l->worktree);
 	free(l->session);
-	free(l->usage_id);
+	usage_forget(l);
 	free(l->ended_text);
 	free(l);
 }

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "engine/engine.h"
+#include "run/select.h"
 #include "run/site.h"
 #include "store/store.h"
 
@@ -51,12 +52,13 @@ struct run_listener {
 
 struct run_options {
 	const struct site *site;
-	struct store *store;      /* opened STORE_WRITE, the lock held; borrowed */
-	const char *harness;      /* overrides every task's; NULL: no override */
-	int64_t max_agents;       /* 0: as configured */
-	int64_t task_timeout_ms;  /* 0: as the tasks and the configuration say */
-	int64_t drain_timeout_ms; /* < 0: as configured */
-	int signal_fd;            /* signalfd of the stop signals; -1: none */
+	struct store *store;             /* opened STORE_WRITE, the lock held; borrowed */
+	const char *harness;             /* overrides every task's; NULL: no override */
+	int64_t max_agents;              /* 0: as configured */
+	int64_t task_timeout_ms;         /* 0: as the tasks and the configuration say */
+	int64_t drain_timeout_ms;        /* < 0: as configured */
+	const struct run_select *select; /* of the plans that are dispatched; NULL: all tasks */
+	int signal_fd;                   /* signalfd of the stop signals; -1: none */
 	/* After a run that failed: adopt what it left, end it, save what came of it, halt for that
 	 * reason. */
 	bool wind_down;

@@ -104,9 +104,8 @@ struct live {
 	void (*bench_ready)(struct live *l, const char *dir, const struct err *e);
 	int64_t journal_offset;
 	int64_t usage_sum[4];
-	int64_t usage_last[4];
-	double cost_sum, cost_last;
-	char *usage_id;
+	double cost_sum;
+	struct map usage_by_id; /* message id -> struct usage_seen, owned */
 	/* How the agent ended, for the event that follows its commit. */
 	char *ended_text;
 	int64_t ended_until;
@@ -213,6 +212,7 @@ struct live *live_get(struct run *r, uint32_t index);
 void live_drop_if_idle(struct run *r, uint32_t index);
 
 /* agent.c */
+void usage_forget(struct live *l);
 void agent_start(struct live *l);
 void agent_kill(struct live *l, const struct engine_action *a);
 /* For a unit of an earlier engine: how much of its journal that one has stored. */
@@ -313,6 +313,9 @@ int load_plans(struct run *r, struct err *e) MUST_CHECK;
 int load_engine(struct run *r, struct err *e) MUST_CHECK;
 /* What a plan's row means to the engine, with the options of this run. */
 void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret);
+/* A plan whose rows were changed while it is under way: tasks that never started are taken out and
+ * added anew; they count from the next engine_begin. */
+int load_changed(struct run *r, struct rplan *p, struct err *e) MUST_CHECK;
 /* A further plan for an engine that runs; nothing happens before the next engine_begin. */
 int load_more(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
 	struct rplan **ret, struct err *e) MUST_CHECK;
