@@ -50,7 +50,14 @@ static const struct cli_command plan_commands[] = {
 			"\nrefused as a whole, exit status 65.",
 		.run = cmd_plan_set,
 	},
-
+	{
+		.name = "remove",
+		.args = "PLAN/TASK",
+		.summary = "take a task that never started out of a plan, also while it runs",
+		.help = "Refused, exit status 65, when it has started or another task depends on "
+			"it.",
+		.run = cmd_plan_remove,
+	},
 	{
 		.name = "reset",
 		.args = "PLAN",

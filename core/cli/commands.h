@@ -11,6 +11,7 @@ int cmd_plan_import(struct cli *cli, int argc, char **argv);
 int cmd_plan_approve(struct cli *cli, int argc, char **argv);
 int cmd_plan_list(struct cli *cli, int argc, char **argv);
 int cmd_plan_show(struct cli *cli, int argc, char **argv);
+int cmd_plan_remove(struct cli *cli, int argc, char **argv);
 int cmd_plan_set(struct cli *cli, int argc, char **argv);
 int cmd_plan_export(struct cli *cli, int argc, char **argv);
 int cmd_plan_reset(struct cli *cli, int argc, char **argv);

@@ -5,8 +5,10 @@
 #include "base/str.h"
 #include "git/git.h"
 #include "run/change.h"
+#include "server/client.h"
 
 #define GIT_TIMEOUT_MS 60000
+#define ASK_TIMEOUT_MS 60000
 
 int import_read(struct cli *cli, const struct site *site, const char *path, struct plan **ret)
 {
@@ -32,28 +34,27 @@ int import_refused(const struct cli *cli, char *const *refused, const struct err
 	return cli_error(cli, e);
 }
 
-static int update(struct cli *cli, struct store *s, int64_t id, const struct plan *plan)
+int import_ask(const struct cli_site *at, const char *method, json_t *params, json_t **ret_result,
+	char ***ret_refused, struct err *e)
 {
-	struct err e = ERR_INIT;
-	CLEANUP_STRV char **refused = NULL;
-	return change_plan(s, id, plan, &refused, &e) < 0 ? import_refused(cli, refused, &e) : 0;
-}
-
-static int note_draft(void *ctx, const struct plan_row *row)
-{
-	bool *draft = ctx;
-	*draft = row->status == PLAN_DRAFT;
-	return 0;
-}
-
-static int approve_draft(struct cli *cli, struct store *s, int64_t id)
-{
-	struct err e = ERR_INIT;
-	bool draft = false;
-	int r = store_plan(s, id, note_draft, &draft, &e);
-	if (r == 0 && draft)
-		r = store_plan_set_status(s, id, PLAN_APPROVED, clock_wall_ms(), &e);
-	return r < 0 ? cli_error(cli, &e) : 0;
+	json_t *result = NULL;
+	int r = client_call(at->engine, method, params, deadline_after(ASK_TIMEOUT_MS), &result, e);
+	if (r < 0)
+		return r;
+	int status = (int)json_integer_value(json_object_get(result, "exit_status"));
+	size_t i;
+	json_t *line;
+	json_array_foreach(json_object_get(result, "refused"), i, line) {
+		if (strv_add(ret_refused, json_string_value(line)) < 0)
+			r = err_nomem(e);
+	}
+	if (r == 0 && status)
+		r = err_exit(e, (enum exit_status)status, "%s",
+			json_string_value(json_object_get(result, "message")));
+	if (ret_result)
+		*ret_result = json_incref(result);
+	json_decref(result);
+	return r;
 }
 
 /* ---- what a saved state needs here ---- */
@@ -114,22 +115,39 @@ static int check_commits(const struct site *site, struct plan *plan, struct err 
 		list ? list : "?", plan->name, plan->name, plan->name, plan->name);
 }
 
+static int import_through_engine(const struct cli_site *at, const struct plan *plan,
+	enum plan_status status, int64_t *ret_id, char ***ret_refused, struct err *e)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	json_t *absent = json_array(), *result = NULL;
+	vec_foreach(t, &plan->tasks)
+		if (t->state && t->state->commit_absent)
+			json_array_append_new(absent, json_string(t->name));
+	if (plan_export(plan, PLAN_EXPORT_STATE, &text) < 0) {
+		json_decref(absent);
+		return err_nomem(e);
+	}
+	int r = import_ask(at, "plan.import",
+		json_pack("{s:s, s:b, s:o}", "text", buf_cstr(&text), "approve",
+			status == PLAN_APPROVED, "absent", absent),
+		&result, ret_refused, e);
+	*ret_id = json_integer_value(json_object_get(result, "plan_id"));
+	json_decref(result);
+	return r;
+}
+
 int import_store(struct cli *cli, struct cli_site *at, struct plan *plan, enum plan_status status,
 	int64_t *ret_id)
 {
-	struct store *s = at->store;
 	struct err e = ERR_INIT;
-	int64_t id = 0;
-	int r = store_plan_id(s, plan->name, &id, &e);
-	if (r < 0)
-		return cli_error(cli, &e);
-	if (id) {
-		int code = update(cli, s, id, plan);
-		*ret_id = id;
-		return code || status != PLAN_APPROVED ? code : approve_draft(cli, s, id);
-	}
-	r = check_commits(at->site, plan, &e);
-	if (r == 0)
-		r = store_plan_import(s, plan, status, clock_wall_ms(), ret_id, &e);
-	return r < 0 ? cli_error(cli, &e) : 0;
+	CLEANUP_STRV char **refused = NULL;
+	int64_t known = 0;
+	int r = at->store ? store_plan_id(at->store, plan->name, &known, &e) : 0;
+	if (r == 0 && !known)
+		r = check_commits(at->site, plan, &e);
+	if (r == 0 && at->engine >= 0)
+		r = import_through_engine(at, plan, status, ret_id, &refused, &e);
+	else if (r == 0)
+		r = change_import(at->store, plan, status, ret_id, &refused, &e);
+	return r < 0 ? import_refused(cli, refused, &e) : 0;
 }

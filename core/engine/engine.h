@@ -223,7 +223,7 @@ int engine_add_dependency(struct engine *e, uint32_t task, uint32_t dependency) 
 	X(MERGED)    /* DONE; CONFLICT; FAILED: red, with text; CANCELLED */ \
 	X(APPROVE)   /* operator; text: who and why, may be NULL */ \
 	X(OVERRIDE)  /* operator: take an escalated task's last commit as it is */ \
-	X(REJECT)    /* operator; text: the reason */ \
+	X(REJECT)    /* operator; text: the reason; carry: as with RETRY */ \
 	X(RETRY) /* operator: try an escalated or failed task again; carry: from its last tree */ \
 	X(PAUSE) \
 	X(RESUME)

@@ -179,6 +179,72 @@ int run_set(struct run *r, int64_t plan_id, const char *task, char *const *setti
 	return code < 0 ? code : retake(r, plan_id, e);
 }
 
+int run_import(struct run *r, const struct plan *plan, enum plan_status status, int64_t *ret_id,
+	char ***ret_refused, struct err *e)
+{
+	run_flush(r);
+	int code = change_import(r->store, plan, status, ret_id, ret_refused, e);
+	return code < 0 ? code : retake(r, *ret_id, e);
+}
+
+int run_remove(struct run *r, int64_t plan_id, const char *task, char ***ret_refused, struct err *e)
+{
+	run_flush(r);
+	int code = change_remove(r->store, plan_id, task, ret_refused, e);
+	return code < 0 ? code : retake(r, plan_id, e);
+}
+
+/* Through the engine where it has the plan, since it would not know otherwise. */
+static int retry_all(struct run *r, struct rplan *p, size_t *ret_count)
+{
+	for (uint32_t i = 0; i < engine_task_count(r->engine); i++) {
+		const struct engine_task *t = engine_task(r->engine, i);
+		if (t->plan != p->index || (t->mode != MODE_ESCALATED && t->mode != MODE_FAILED))
+			continue;
+		run_post(r,
+			(struct engine_event){.kind = EVENT_RETRY, .task = i, .plan = ENGINE_NONE},
+			NULL);
+		++*ret_count;
+	}
+	run_turn(r);
+	run_flush(r);
+	return r->failed;
+}
+
+int run_reset(struct run *r, int64_t plan_id, size_t *ret_count, struct err *e)
+{
+	struct rplan *p = loaded_plan(r, plan_id);
+	run_flush(r);
+	*ret_count = 0;
+	if (!p)
+		return change_reset(r->store, plan_id, ret_count, e);
+	int code = retry_all(r, p, ret_count);
+	if (code < 0)
+		*e = r->err;
+	return code;
+}
+
+int run_forget(struct run *r, int64_t plan_id, struct err *e)
+{
+	if (loaded_plan(r, plan_id))
+		return err_exit(e, 1, "the plan is under way; stop it first: orch stop");
+	run_flush(r);
+	int code = store_begin(r->store, e);
+	if (code == 0)
+		code = store_plan_delete(r->store, plan_id, e);
+	if (code == 0)
+		code = store_commit(r->store, e);
+	else
+		store_rollback(r->store);
+	return code;
+}
+
+int run_approve(struct run *r, int64_t plan_id, struct err *e)
+{
+	run_flush(r);
+	return change_approve(r->store, plan_id, e);
+}
+
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e)
 {
 	return admit(r, plan_id, ADMIT_ALL, cap, e);

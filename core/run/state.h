@@ -16,6 +16,7 @@
 struct run;
 struct live;
 struct rplan;
+struct hook;
 
 /* ---- jobs: work for a thread, with its answer on the loop (job.c) ---- */
 
@@ -176,6 +177,9 @@ struct run {
 	int64_t clock_base; /* wall clock minus monotonic, at the start */
 	int64_t last_signal_ms;
 	uint32_t jobs, watches;
+	struct hook *hooks; /* running, or waiting for their turn; oldest first */
+	uint32_t hooks_running;
+	bool over; /* everything has halted: nothing more is taken up */
 	bool begun;
 	bool interrupted, killed, aborted;
 	bool held;
@@ -300,6 +304,13 @@ void room_check(struct run *r);
 
 /* halt_commit.c: blocks for git, five seconds at most. */
 void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason);
+
+/* hook.c: the operator's hooks; none of them holds anything up but the end of the run. */
+void hook_change(struct run *r, const struct run_change *change);
+void hook_halt(struct run *r, const struct rplan *p);
+/* Until all have ended, half a minute at most. */
+void hook_wait(struct run *r);
+void hook_end_all(struct run *r);
 
 /* tidy.c */
 /* Whether nobody will look into the worktree of a task in that state any more: its work is in its

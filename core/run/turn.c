@@ -148,8 +148,6 @@ static int copy_name(void *ctx, const struct task_row *row)
 
 static void tell_change(struct run *r, const struct engine_action *a)
 {
-	if (!r->options.listener.change)
-		return;
 	CLEANUP_STR char *reason = reason_text(a);
 	CLEANUP_STR char *fetched = NULL;
 	struct live *l = live_get(r, a->task);
@@ -165,7 +163,9 @@ static void tell_change(struct run *r, const struct engine_action *a)
 		.outcome = outcome_name(a->outcome),
 		.reason = reason,
 	};
-	r->options.listener.change(r->options.listener.ctx, &change);
+	if (r->options.listener.change)
+		r->options.listener.change(r->options.listener.ctx, &change);
+	hook_change(r, &change);
 }
 
 static void discard_worktree(struct run *r, const struct engine_action *a)
