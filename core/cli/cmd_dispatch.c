@@ -9,6 +9,7 @@
 #include "git/guard.h"
 #include "git/integrate.h"
 #include "run/missing.h"
+#include "run/preflight.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -351,34 +352,38 @@ static int check_passed(
 		d->plan, list ? list : "?", d->plan, d->plan);
 }
 
-static int preflight(struct dispatch *d)
+/* Everything that is wrong, before anything starts. */
+static int look_first(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
-	struct diags diags = DIAGS_INIT;
-	struct git_ctx ctx = dispatch_git(d);
-	int r = 0;
-	if (!d->at.site->repo) {
-		r = err_exit(&e, EXIT_NOINPUT,
-			"'%s' is not in a git repository: tasks need worktrees; run `git init` and "
-			"commit, "
-			"or say `isolation = none` in the plan",
-			d->at.site->root);
-		return cli_error(d->cli, &e);
-	}
-	r = git_require_commit(d->at.site->repo, &e);
-	if (r < 0)
-		e.status = EXIT_DATA;
-	if (r == 0)
-		r = git_preflight(&ctx, d->plan, d->at.site->worktree_root, &diags, &e);
+	CLEANUP(diags_deinit) struct diags diags = DIAGS_INIT;
+	struct preflight p = {
+		.site = d->at.site,
+		.store = d->at.store,
+		.plan_id = d->plan_id,
+		.harness = d->harness,
+		.cancel_fd = d->cli->signal_fd,
+	};
+	int status = 0;
+	int r = preflight_plan(&p, &diags, &status, &e);
 	diags_print(&diags, stderr);
-	if (r == 0 && diags.errors)
-		r = err_exit(&e, EXIT_DATA,
-			"the repository is not ready (see above); nothing was started");
-	diags_deinit(&diags);
+	/* A signal: the engine, which sees it too, ends in order whatever is under way. */
+	if (r == -ECANCELED)
+		return 0;
+	if (r == 0 && status)
+		r = err_exit(&e, (enum exit_status)status,
+			"this cannot be dispatched yet (see above); nothing was started");
+	return r < 0 ? cli_error(d->cli, &e) : 0;
+}
+
+/* The branches that the plan's tasks begin at. */
+static int make_ready(struct dispatch *d)
+{
+	struct err e = ERR_INIT;
+	struct git_ctx ctx = dispatch_git(d);
 	struct git_oid tip;
 	CLEANUP(closep) int git_lock = -1;
-	if (r == 0)
-		r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
+	int r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
 	ctx.lock_fd = git_lock;
 	if (r == 0)
 		r = git_mend_refs(&ctx, &e);
@@ -388,7 +393,6 @@ static int preflight(struct dispatch *d)
 		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
 	if (r == 0)
 		r = check_passed(d, &ctx, &tip, &e);
-	/* A signal: the engine, which sees it too, ends in order whatever is under way. */
 	if (r == -ECANCELED)
 		return 0;
 	return r < 0 ? cli_error(d->cli, &e) : 0;
@@ -507,8 +511,10 @@ static int dispatch_plan(struct dispatch *d)
 		return 2;
 	}
 	status = find_targets(d);
-	if (status == 0 && d->worktrees)
-		status = preflight(d);
+	if (status == 0)
+		status = look_first(d);
+	if (status == 0 && d->worktrees && d->at.site->repo)
+		status = make_ready(d);
 	return status ? status : dispatch_run(d);
 }
 

@@ -306,6 +306,26 @@ const struct cli_command cli_commands[] = {
 		.run = cmd_cleanup,
 	},
 	{
+		.name = "report",
+		.args = "[PLAN] [--json | --csv | --html]",
+		.summary =
+			"tell what a plan took: time, tokens, cost, attempts, outcomes, findings",
+		.help = "--html prints one page that needs nothing else, with a Gantt picture of "
+			"the "
+			"run and the\ngraph of its tasks.",
+		.run = cmd_report,
+	},
+	{
+		.name = "doctor",
+		.args = "[PLAN] [--json]",
+		.summary = "look for whatever would keep a dispatch from doing its work",
+		.help = "Looks at the repository, the machine, the harnesses and every plan that "
+			"is "
+			"not over, or at PLAN.\nEvery problem with how to mend it; exit status 1 "
+			"when one of them is an error.",
+		.run = cmd_doctor,
+	},
+	{
 		.name = "invariant",
 		.args = "COMMAND ...",
 		.summary = "the commands by which work is judged",

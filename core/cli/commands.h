@@ -16,6 +16,8 @@ int cmd_plan_set(struct cli *cli, int argc, char **argv);
 int cmd_plan_export(struct cli *cli, int argc, char **argv);
 int cmd_plan_reset(struct cli *cli, int argc, char **argv);
 int cmd_plan_delete(struct cli *cli, int argc, char **argv);
+int cmd_doctor(struct cli *cli, int argc, char **argv);
+int cmd_report(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
 int cmd_log(struct cli *cli, int argc, char **argv);
 int cmd_gate(struct cli *cli, int argc, char **argv);
