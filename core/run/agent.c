@@ -70,6 +70,9 @@ static int ingest_usage(struct live *l, const json_t *data, struct err *e)
 	double cost = json_number_value(json_object_get(data, "cost")), more_cost;
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
+	if (l->usage_is_total && !total)
+		return 0; /* what is in it comes again in the next total */
+	l->usage_is_total = total;
 	struct usage_seen *seen = id && !total ? usage_of(l, id, e) : NULL;
 	if (id && !total && !seen && e->code)
 		return e->code;
@@ -175,6 +178,7 @@ static int read_usage(void *ctx, const struct event_row *row)
 	json_t *data = json_loads(row->data, 0, NULL);
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
+	l->usage_is_total |= total;
 	struct usage_seen *seen = id && !total ? usage_of(l, id, re->err) : NULL;
 	if (seen) {
 		usage_counts(data, seen->counts);

@@ -21,6 +21,7 @@ void live_free(struct live *l)
 	free(l->branch);
 	free(l->worktree);
 	free(l->session);
+	free(l->last_stat);
 	usage_forget(l);
 	free(l->ended_text);
 	free(l);

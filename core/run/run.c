@@ -271,6 +271,7 @@ void run_free(struct run *r)
 	reconcile_free(r);
 	map_deinit(&r->harnesses);
 	engine_free(r->engine);
+	tamper_view_deinit(&r->tamper);
 	lifecycle_close(r->lifecycle);
 	strv_free(r->unit_env);
 	free(r->plugin_path);

@@ -92,6 +92,7 @@ struct live {
 	char *branch;
 	char *worktree; /* NULL: isolation = none */
 	char *session;
+	char *last_stat; /* what the last attempt had changed; NULL: nothing, or not known */
 	int64_t timeout_ms;
 	uint32_t attempt;
 	struct git_oid start;  /* the commit the attempt began at */
@@ -106,6 +107,7 @@ struct live {
 	int64_t journal_offset;
 	int64_t usage_sum[4];
 	double cost_sum;
+	bool usage_is_total;    /* the harness counts for the whole attempt */
 	struct map usage_by_id; /* message id -> struct usage_seen, owned */
 	/* How the agent ended, for the event that follows its commit. */
 	char *ended_text;
@@ -135,6 +137,12 @@ struct rplan {
 	struct bench_waiter *bench_head, *bench_tail;
 	bool bench_busy;
 	struct live *bench_owner;
+};
+
+/* The shared repository as tamper.c saw it. */
+struct tamper_view {
+	char *text; /* NULL: could not look */
+	int64_t at; /* monotonic ms, before it was looked */
 };
 
 struct found; /* reconcile.c: what became of the units of an earlier engine */
@@ -177,7 +185,8 @@ struct run {
 	int64_t clock_base; /* wall clock minus monotonic, at the start */
 	int64_t last_signal_ms;
 	uint32_t jobs, watches;
-	struct hook *hooks; /* running, or waiting for their turn; oldest first */
+	struct tamper_view tamper; /* the shared repository as it is known */
+	struct hook *hooks;        /* running, or waiting for their turn; oldest first */
 	uint32_t hooks_running;
 	bool over; /* everything has halted: nothing more is taken up */
 	bool begun;
@@ -236,6 +245,14 @@ void work_prepare(struct live *l, bool carry);
 void work_commit(struct live *l, enum outcome outcome);
 void work_discard(struct live *l);
 int64_t work_git_timeout_ms(void);
+
+/* tamper.c */
+void tamper_view_deinit(struct tamper_view *v);
+/* On a worker thread. */
+void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret);
+/* Before the agent of an attempt starts, and after it has ended; inside a transaction. */
+void tamper_begin(struct live *l, struct tamper_view *v);
+int tamper_end(struct live *l, struct tamper_view *v, struct err *e) MUST_CHECK;
 
 /* command.c: one command unit (a set-up command, an invariant), from start to its captured output.
  */
