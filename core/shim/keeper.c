@@ -238,11 +238,14 @@ static json_t *identity(const struct keeper *k)
 	return o;
 }
 
-static int make_tmpdir(const struct keeper *k, struct err *e)
+static int make_tmpdir(struct keeper *k, struct err *e)
 {
-	if (k->spec.tmpdir && mkdir(k->spec.tmpdir, 0700) < 0)
+	if (!k->spec.tmpdir)
+		return 0;
+	if (mkdir(k->spec.tmpdir, 0700) < 0)
 		return err_errno(
 			e, -errno, "cannot make the temporary directory '%s'", k->spec.tmpdir);
+	k->has_tmpdir = true;
 	return 0;
 }
 
@@ -343,13 +346,13 @@ static void turn(struct keeper *k)
 			k->polls.entries.items[i].fn(
 				k, k->polls.entries.items[i].user, k->polls.fds.items[i].revents);
 	int64_t now = clock_mono_ms();
-	ladder_expired(k, now);
-	if (!k->paused_at)
-		k->sort->expired(k, now);
 	if (now >= k->deadlines[DL_JOURNAL]) {
 		k->deadlines[DL_JOURNAL] = DEADLINE_NONE;
 		journal_result(k, journal_flush(&k->journal));
 	}
+	ladder_expired(k, now);
+	if (!k->paused_at)
+		k->sort->expired(k, now);
 }
 
 /* ---- end ---- */
@@ -401,7 +404,7 @@ static int keeper_finish(struct keeper *k)
 	sweep(k);
 	if (k->sort && k->unit)
 		k->sort->finish(k);
-	if (k->spec.tmpdir && k->begun_at && dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e) < 0)
+	if (k->has_tmpdir && dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e) < 0)
 		keeper_log(k, "warning", "%s", e.msg);
 	describe_end(k);
 	if (k->journal.fd >= 0) {
