@@ -79,6 +79,7 @@ struct keeper {
 	struct tree tree;
 	struct journal journal;
 	int exit_reserve;
+	bool has_tmpdir; /* made by us */
 	struct unit_exit exit;
 	struct poll_set polls;
 	int64_t deadlines[DL_COUNT];

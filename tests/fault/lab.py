@@ -561,6 +561,14 @@ def count(scenario, programs, calls):
         world.remove()
 
 
+def points(scenario, programs, calls, most=None):
+    """The numbers of such calls in an undisturbed run: all, or at most so many, spread evenly."""
+    n = count(scenario, programs, calls)
+    if most is None or ALL or n <= most:
+        return range(1, n + 1)
+    return sorted({1 + (n - 1) * i // (most - 1) for i in range(most)})
+
+
 def run_rounds(rounds):
     """Runs them on all processors; returns those in which something does not hold."""
     workers = int(os.environ.get("ORCH_FAULT_JOBS", os.cpu_count() or 1))
