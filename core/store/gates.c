@@ -75,6 +75,22 @@ int store_each_named_event(
 	return r;
 }
 
+int store_last_event(struct store *s, int64_t task_id, int64_t attempt, const char *kind,
+	char **ret, struct err *e)
+{
+	*ret = NULL;
+	sqlite3_stmt *q = db_query(s, e,
+		"SELECT data FROM event WHERE task_id = ? AND attempt = ? AND kind = ?"
+		" ORDER BY seq DESC LIMIT 1",
+		"iis", task_id, attempt, kind);
+	int r = q ? db_next(s, q, e) : (e ? e->code : -EIO);
+	if (r <= 0)
+		return r;
+	*ret = str_dup(col_str(q, 0));
+	db_done(q);
+	return *ret ? 0 : err_nomem(e);
+}
+
 int store_next_event(struct store *s, int64_t *ret, struct err *e)
 {
 	return db_int(s, e, 1, ret, "SELECT coalesce(max(seq), 0) + 1 FROM event", "");
