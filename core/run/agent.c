@@ -130,15 +130,18 @@ static int read_offset(void *ctx, const struct unit_row *row)
 	return 0;
 }
 
-/* The last message's usage, which may still grow. */
-static int read_usage(void *ctx, const struct event_row *row)
+/* The session, and the last message's usage, which may still grow. */
+static int read_event(void *ctx, const struct event_row *row)
 {
 	struct live *l = ctx;
-	if (row->attempt != l->attempt || !str_eq(row->kind, "usage"))
+	bool is_session = str_eq(row->kind, "session");
+	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
 		return 0;
 	json_t *data = json_loads(row->data, 0, NULL);
 	int code = 0;
-	if (!json_is_true(json_object_get(data, "total"))) {
+	if (is_session) {
+		code = str_replace(&l->session, json_string_value(json_object_get(data, "id")));
+	} else if (!json_is_true(json_object_get(data, "total"))) {
 		usage_counts(data, l->usage_last);
 		l->cost_last = json_number_value(json_object_get(data, "cost"));
 		code = str_replace(&l->usage_id, json_string_value(json_object_get(data, "id")));
@@ -152,7 +155,7 @@ int agent_recall(struct live *l, struct err *e)
 	struct store *s = l->run->store;
 	int code = store_unit(s, l->unit_id, read_offset, l, e);
 	if (code >= 0)
-		code = store_each_event(s, l->plan->id, l->id, 0, read_usage, l, e);
+		code = store_each_event(s, l->plan->id, l->id, 0, read_event, l, e);
 	if (code < 0)
 		return e->code ? code : err_nomem(e);
 	return 0;
@@ -290,6 +293,31 @@ static void end_at_once(struct live *l, enum outcome outcome, const char *text)
 		text);
 }
 
+struct resumable {
+	const struct live *live;
+	struct unit_spec *spec;
+};
+
+/*
+ * A session belongs to the harness that began it. The last one counts; what its attempts were
+ * counted for goes along.
+ */
+static int find_session(void *ctx, const struct attempt_row *row)
+{
+	struct unit_spec *s = ((struct resumable *)ctx)->spec;
+	const struct live *l = ((struct resumable *)ctx)->live;
+	if (row->number >= l->attempt || !row->session || !str_eq(row->harness, l->harness))
+		return 0;
+	if (!str_eq(s->session, row->session))
+		s->session_input = s->session_output = s->session_cache_read =
+			s->session_cache_write = 0;
+	s->session_input += row->tokens[0];
+	s->session_output += row->tokens[1];
+	s->session_cache_read += row->tokens[2];
+	s->session_cache_write += row->tokens[3];
+	return str_replace(&s->session, row->session);
+}
+
 static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 {
 	const struct config_orch *c = &l->run->config->orch;
@@ -301,6 +329,11 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	code = prompt_build(l, &s->prompt, e);
 	if (code < 0)
 		return code;
+	struct resumable resumable = {l, s};
+	code = store_each_attempt(l->run->store, l->id, find_session, &resumable, e);
+	if (code < 0)
+		return e->code ? code : err_nomem(e);
+	s->resume = l->carried;
 	s->plan = str_dup(l->plan->name);
 	s->task = str_dup(l->name);
 	s->attempt = l->attempt;

@@ -115,6 +115,7 @@ struct live {
 			CANCELLED */
 	bool hard;
 	bool started;
+	bool carried; /* the worktree holds the last attempt's work */
 };
 
 struct rplan {

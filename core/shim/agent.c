@@ -318,6 +318,10 @@ static json_t *task_message(const struct keeper *k)
 	r |= set_text(o, "tmpdir", s->tmpdir ? s->tmpdir : "/tmp");
 	r |= set_text(o, "command", s->command);
 	r |= set_text(o, "session", s->session);
+	r |= json_object_set_new(o, "session_tokens",
+		json_pack("[I, I, I, I]", (json_int_t)s->session_input,
+			(json_int_t)s->session_output, (json_int_t)s->session_cache_read,
+			(json_int_t)s->session_cache_write));
 	r |= json_object_set_new(o, "continue", json_boolean(s->resume));
 	vec_foreach(option, &s->options)
 		r |= set_text(options, option->key, option->value);
