@@ -81,17 +81,26 @@ static void unprepare(struct orch_agent *a)
 	a->flags = ORCH_PROCESS_STDIN_PROMPT;
 }
 
+int drive_command(const struct orch_host *host, const struct dialect *dialect, struct words *argv)
+{
+	if (dialect->command)
+		return dialect->command(host, argv);
+	const char *name = host->option(host, "program");
+	char *program = place_native(place_program(name), dialect->natives);
+	if (!program)
+		return host->fail(host, -ENOENT, "there is no program '%s'", name ? name : "");
+	words_add(argv, program);
+	free(program);
+	return 0;
+}
+
 static int prepare(struct orch_agent *a)
 {
-	const char *name = drive_option(a, "program");
-	char *program = place_native(place_program(name), a->dialect->natives);
-	if (!program)
-		return a->host->fail(
-			a->host, -ENOENT, "there is no program '%s'", name ? name : "");
-	words_add(&a->argv, program);
-	free(program);
+	int r = drive_command(a->host, a->dialect, &a->argv);
+	if (r < 0)
+		return r;
 	place_scrub(&a->env, a->dialect->own_prefixes);
-	int r = place_home(a->host, a->task, &a->env, &a->home);
+	r = place_home(a->host, a->task, &a->env, &a->home);
 	if (r == 0)
 		r = a->dialect->prepare(a);
 	if (r == 0 && (words_failed(&a->argv) || words_failed(&a->env)))
@@ -133,7 +142,7 @@ int drive_spawn(const struct orch_host *host, const struct orch_task *task,
 	a->host = host;
 	a->task = task;
 	a->dialect = dialect;
-	a->session = task->session;
+	a->session = host->option_int(host, "resume") ? task->session : NULL;
 	a->ended = (struct orch_exit)ORCH_EXIT_INIT;
 	a->own = calloc(1, dialect->own_size + 1);
 	int r = a->own ? -pthread_mutex_init(&a->lock, NULL) : -ENOMEM;
@@ -151,10 +160,18 @@ int drive_spawn(const struct orch_host *host, const struct orch_task *task,
 	return 0;
 }
 
+static void forget(struct orch_agent *a)
+{
+	if (a->dialect->forget)
+		a->dialect->forget(a->own);
+	memset(a->own, 0, a->dialect->own_size);
+}
+
 void drive_release(struct orch_agent *a)
 {
 	a->host->process_free(a->host, a->process);
 	unprepare(a);
+	forget(a);
 	free(a->session_id);
 	free(a->own);
 	(void)pthread_mutex_destroy(&a->lock);
@@ -245,13 +262,14 @@ static void judge_silence(struct orch_agent *a)
 static void judge(struct orch_agent *a, bool overstayed)
 {
 	char how[96];
+	drive_pieces_end(a);
 	if (a->dialect->judge)
 		a->dialect->judge(a);
 	if (a->outcome == ORCH_OUTCOME_UNSET) {
 		judge_silence(a);
 		return;
 	}
-	if (a->outcome != ORCH_OUTCOME_OK || overstayed ||
+	if (a->outcome != ORCH_OUTCOME_OK || overstayed || a->dialect->word_is_final ||
 		(a->ended.exit_code == 0 && !a->ended.term_signal))
 		return;
 	describe_end(a, how, sizeof(how));
@@ -268,6 +286,8 @@ static int wait_for_end(struct orch_agent *a, bool *ret_overstayed)
 		int r = a->host->process_wait(a->host, a->process, LOOK_MS, &a->ended);
 		if (r != -ETIMEDOUT)
 			return r;
+		if (a->dialect->look)
+			a->dialect->look(a);
 		if (!a->over || (left_ms -= LOOK_MS) > 0)
 			continue;
 		*ret_overstayed = true;
@@ -305,7 +325,7 @@ static int start_anew(struct orch_agent *a)
 	a->over = false;
 	a->outcome = ORCH_OUTCOME_UNSET;
 	a->text[0] = a->errors[0] = '\0';
-	memset(a->own, 0, a->dialect->own_size);
+	forget(a);
 	return start(a);
 }
 

@@ -20,6 +20,7 @@
 
 #define DRIVE_TEXT_MAX   700
 #define DRIVE_ERRORS_MAX 1200
+#define DRIVE_PIECES_MAX 8192
 
 struct dialect {
 	const char *title;               /* of the agent, for sentences */
@@ -28,8 +29,14 @@ struct dialect {
 	const char *const *keys;         /* variables that hold its credentials; ended by NULL */
 	const char *const *key_files;    /* files that do, below HOME; ended by NULL */
 	int stop_signal;                 /* that it ends best by */
+	bool word_is_final;              /* its last word counts, whatever the exit status is */
 	size_t own_size;                 /* of its own state, `own` of the agent */
 
+	/*
+	 * The program and what it always gets, where the option `program` and `natives` do not say
+	 * it all; also for a check. May be NULL.
+	 */
+	int (*command)(const struct orch_host *host, struct words *argv);
 	/*
 	 * Adds arguments and environment for the start, or for the one without a session. argv has
 	 * the program, env what is common.
@@ -39,8 +46,12 @@ struct dialect {
 	void (*event)(struct orch_agent *a, json_t *event);
 	/* The process has ended: its last word on what was seen. May be NULL. */
 	void (*judge)(struct orch_agent *a);
+	/* Every two seconds, on the main thread: for deadlines of its own. May be NULL. */
+	void (*look)(struct orch_agent *a);
 	/* Asks by its protocol for the end: 0 when that was possible. May be NULL. */
 	int (*ask)(struct orch_agent *a);
+	/* Frees what its own state holds. May be NULL. */
+	void (*forget)(void *own);
 	/* Hands over a person's words. May be NULL. */
 	int (*send)(struct orch_agent *a, const char *text);
 };
@@ -61,6 +72,8 @@ struct orch_agent {
 	bool over;                     /* it has had its last word */
 	int outcome;                   /* UNSET until told */
 	int64_t reset_at;              /* RATE_LIMITED */
+	char pieces[DRIVE_PIECES_MAX]; /* of a message that has not ended */
+	size_t pieces_len;
 	char text[DRIVE_TEXT_MAX];     /* why */
 	char errors[DRIVE_ERRORS_MAX]; /* the end of standard error */
 	struct orch_exit ended;
@@ -80,12 +93,20 @@ void drive_release(struct orch_agent *a);
 int drive_check(
 	const struct orch_host *host, const struct dialect *dialect, struct orch_report *report);
 
+/* For a check: names what was found of credentials, never what is in it. */
+void drive_find_credentials(
+	const struct orch_host *host, const struct dialect *dialect, char *out, size_t size);
+/* Adds the program to argv. */
+int drive_command(const struct orch_host *host, const struct dialect *dialect, struct words *argv);
+
 /* The options that all have. */
 #define DRIVE_OPTIONS(program_name) \
 	ORCH_OPTION("program", ORCH_OPTION_STRING, program_name, "the agent's program"), \
 		ORCH_OPTION("args", ORCH_OPTION_STRING, NULL, "more arguments for it"), \
 		ORCH_OPTION("home", ORCH_OPTION_STRING, NULL, \
-			"a HOME of its own; {plan} and {task} stand for theirs")
+			"a HOME of its own; {plan} and {task} stand for theirs"), \
+		ORCH_OPTION("resume", ORCH_OPTION_BOOL, "yes", \
+			"a retry goes on with the conversation of the attempt before")
 
 const char *drive_option(const struct orch_agent *a, const char *key);
 /* The option `args`. */
@@ -95,6 +116,9 @@ void drive_add_args(struct orch_agent *a);
 
 void drive_event(struct orch_agent *a, int kind, json_t *data);
 void drive_text(struct orch_agent *a, int kind, const char *text); /* NULL and "": nothing */
+/* A message that comes in pieces, with nothing at its end: whatever follows ends it. */
+void drive_piece(struct orch_agent *a, const char *piece);
+void drive_pieces_end(struct orch_agent *a);
 void drive_session(struct orch_agent *a, const char *id);
 void drive_tool_call(struct orch_agent *a, const char *id, const char *name, const json_t *input);
 void drive_tool_result(struct orch_agent *a, const char *id, bool ok, const json_t *output);

@@ -52,7 +52,7 @@ static int ask_version(const struct orch_host *host, const struct dialect *diale
 }
 
 /* Names what was found, never what is in it. */
-static void find_credentials(
+void drive_find_credentials(
 	const struct orch_host *host, const struct dialect *dialect, char *out, size_t size)
 {
 	for (const char *const *key = dialect->keys; *key; key++) {
@@ -84,19 +84,24 @@ static void find_credentials(
 int drive_check(
 	const struct orch_host *host, const struct dialect *dialect, struct orch_report *report)
 {
-	const char *name = host->option(host, "program");
-	char *program = place_native(place_program(name), dialect->natives);
-	if (!program)
-		return host->fail(host, -ENOENT, "there is no program '%s'", name ? name : "");
+	struct words argv = {0};
+	int r = drive_command(host, dialect, &argv);
+	if (r == 0 && words_failed(&argv))
+		r = -ENOMEM;
+	if (r < 0) {
+		words_deinit(&argv);
+		return r;
+	}
+	const char *program = argv.list[0];
 	struct version version = {.text = ""};
 	char credentials[300];
-	int r = ask_version(host, dialect, program, &version);
-	find_credentials(host, dialect, credentials, sizeof(credentials));
+	r = ask_version(host, dialect, program, &version);
+	drive_find_credentials(host, dialect, credentials, sizeof(credentials));
 	if (r == 0) {
 		(void)snprintf(report->version, sizeof(report->version), "%s", version.text);
 		(void)snprintf(report->text, sizeof(report->text), "%.180s; credentials: %s",
 			program, credentials);
 	}
-	free(program);
+	words_deinit(&argv);
 	return r;
 }

@@ -22,6 +22,26 @@ void drive_text(struct orch_agent *a, int kind, const char *text)
 		(void)a->host->event_text(a->host, kind, text, strlen(text));
 }
 
+void drive_pieces_end(struct orch_agent *a)
+{
+	if (a->pieces_len > 0)
+		(void)a->host->event_text(a->host, ORCH_EVENT_MESSAGE, a->pieces, a->pieces_len);
+	a->pieces_len = 0;
+}
+
+void drive_piece(struct orch_agent *a, const char *piece)
+{
+	for (size_t left = strlen(piece); left > 0;) {
+		size_t room = sizeof(a->pieces) - a->pieces_len, n = left < room ? left : room;
+		memcpy(a->pieces + a->pieces_len, piece, n);
+		a->pieces_len += n;
+		piece += n;
+		left -= n;
+		if (a->pieces_len == sizeof(a->pieces))
+			drive_pieces_end(a);
+	}
+}
+
 void drive_session(struct orch_agent *a, const char *id)
 {
 	if (!id || !id[0] || (a->session_id && strcmp(a->session_id, id) == 0))

@@ -10,36 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGE_MAX 8192
-
-/* A message comes in pieces, with nothing at its end. */
 struct gemini {
-	char message[MESSAGE_MAX];
-	size_t len;
 	char error[DRIVE_TEXT_MAX]; /* the last that it reported */
 };
-
-static void flush(struct orch_agent *a)
-{
-	struct gemini *g = a->own;
-	if (g->len > 0)
-		(void)a->host->event_text(a->host, ORCH_EVENT_MESSAGE, g->message, g->len);
-	g->len = 0;
-}
-
-static void add_piece(struct orch_agent *a, const char *piece)
-{
-	struct gemini *g = a->own;
-	for (size_t left = strlen(piece); left > 0;) {
-		size_t room = sizeof(g->message) - g->len, n = left < room ? left : room;
-		memcpy(g->message + g->len, piece, n);
-		g->len += n;
-		piece += n;
-		left -= n;
-		if (g->len == sizeof(g->message))
-			flush(a);
-	}
-}
 
 static int gemini_prepare(struct orch_agent *a)
 {
@@ -65,9 +38,9 @@ static void on_message(struct orch_agent *a, const json_t *event)
 	if (!text || !role || strcmp(role, "assistant") != 0)
 		return;
 	a->answered = true;
-	add_piece(a, text);
+	drive_piece(a, text);
 	if (!line_true(event, "delta"))
-		flush(a);
+		drive_pieces_end(a);
 }
 
 static void on_tool_result(struct orch_agent *a, const json_t *event)
@@ -119,7 +92,7 @@ static void gemini_event(struct orch_agent *a, json_t *event)
 	if (!type)
 		return;
 	if (strcmp(type, "message") != 0)
-		flush(a);
+		drive_pieces_end(a);
 	if (strcmp(type, "init") == 0) {
 		drive_session(a, line_text(event, "session_id"));
 	} else if (strcmp(type, "message") == 0) {
@@ -141,7 +114,6 @@ static void gemini_judge(struct orch_agent *a)
 {
 	enum { NO_AUTH = 41, TURN_LIMIT = 53 };
 	int status = a->ended.exit_code;
-	flush(a);
 	if (status == NO_AUTH)
 		drive_verdict(a, ORCH_OUTCOME_AUTH_FAILED, "it is not logged in (exit status 41)");
 	else if (status == TURN_LIMIT)
