@@ -5,6 +5,8 @@ import importlib.util
 import pathlib
 import sys
 
+import pytest
+
 _CLI = pathlib.Path(__file__).resolve().parent.parent / "cli" / "conftest.py"
 
 
@@ -18,3 +20,16 @@ def _load():
 
 _fixtures = sys.modules.get("cli_fixtures") or _load()
 place, repo = _fixtures.place, _fixtures.repo
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from fake import DIALECTS, Fake  # noqa: E402 (it needs cli_fixtures)
+
+
+@pytest.fixture
+def fake(repo):
+    return lambda *args, **kwargs: Fake(repo, *args, **kwargs)
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request):
+    return request.param
