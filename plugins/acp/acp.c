@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK_MS 9000
-
 static const char *const gemini_env[] = {
 	"GEMINI_CLI_NO_RELAUNCH=true", "GEMINI_CLI_TRUST_WORKSPACE=true", NULL};
 static const char *const opencode_env[] = {"OPENCODE_DISABLE_AUTOUPDATE=1", NULL};
@@ -172,7 +170,7 @@ static int introduce(
 	free(first);
 	if (r < 0)
 		return host->fail(host, r, "cannot start %s: %s", argv->list[0], strerror(-r));
-	r = host->process_wait(host, in->process, CHECK_MS, NULL);
+	r = host->process_wait(host, in->process, -1, NULL); /* the check has a deadline */
 	host->process_free(host, in->process);
 	if (in->heard)
 		return 0; /* whoever does not end by a signal is ended with the check */

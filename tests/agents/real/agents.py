@@ -106,7 +106,9 @@ def set_up(repo, mock_url, agents, patient=False, extra=""):
     (home / ".gemini").mkdir(exist_ok=True)
     (home / ".gemini/settings.json").write_text(json.dumps({
         "security": {"auth": {"selectedType": "gemini-api-key"}},
-        "privacy": {"usageStatisticsEnabled": False}}))
+        "privacy": {"usageStatisticsEnabled": False},
+        # Ten, with minutes between them, unless told.
+        "general": {"maxAttempts": 2}}))
     (home / ".codex").mkdir(exist_ok=True)
     (home / ".codex/config.toml").write_text(
         "model = \"gpt-5.5\"\nmodel_provider = \"mock\"\n[model_providers.mock]\nname = \"mock\"\n"
