@@ -111,6 +111,13 @@ static int on_call_end(struct keeper *k, const struct proto_frame *f, struct err
 	if (rc < 0 && f->id != PROTO_CALL_LOAD)
 		keeper_log(k, "warning", "harness '%s': %s failed: %s", harness_name(k),
 			proto_call_name(f->id), text ? text : strerror((int)-rc));
+	/* A person waits for what becomes of it. */
+	if (rc < 0 && f->id == PROTO_CALL_SEND) {
+		CLEANUP_STR char *lost = str_printf("what was sent did not reach the agent: %s",
+			text ? text : strerror((int)-rc));
+		if (lost)
+			keeper_event(k, "error", json_pack("{s:s}", "text", lost));
+	}
 	json_decref(o);
 	return 0;
 }

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """How an agent is stopped, and what answers it gets."""
 
+import pathlib
+
 import pytest
 
+from cli_fixtures import wait_until
 from fake import DONE, EDIT, GOOD, TASK, interrupt
 
 
@@ -64,6 +67,32 @@ def test_acp_authenticates_when_asked(fake):
 def test_acp_refused_in_the_end(fake):
     agent = fake("acp", [[{"ask": "Bash"}, DONE]], "permissions = deny\n")
     assert agent.outcome()[0] == "blocked"
+
+
+@pytest.mark.parametrize("dialect", ["claude", "acp"])
+def test_send(fake, repo, dialect):
+    wait = {"await_words": True} if dialect == "claude" else {"await_file": "../go"}
+    steps = [EDIT, wait, *GOOD]
+    agent = fake(dialect, [steps])
+    process = repo.popen("dispatch", "--json", repo.plan(TASK, harness=dialect))
+    wait_until(lambda: agent.record_file.exists() and agent.events("tool_result"), what="the agent")
+    repo.orch("send", "a", "Mind the ü.")
+    if dialect == "acp":  # in a turn of its own, when this one has ended
+        wait_until(lambda: repo.task("a")["worktree"], what="the worktree")
+        pathlib.Path(repo.task("a")["worktree"]).parent.joinpath("go").touch()
+    assert repo.finish(process).halt["tasks"] == {"passed": 1}
+    assert agent.records("answer") == ["Mind the ü."]
+
+
+def test_send_where_it_cannot_be(fake, repo):
+    agent = fake("codex", [[{"say": "x"}, {"hang": {}}]])
+    assert "no engine" in repo.orch("send", "a", "hello", status=69).err.lower()
+    process = repo.popen("dispatch", "--json", repo.plan(TASK, harness="codex"))
+    wait_until(lambda: agent.record_file.exists(), what="the agent")
+    wait_until(lambda: repo.task("a")["status"] == "running", what="running")
+    assert "codex" in repo.orch("send", "a", "hello", status=1).err
+    process.terminate()
+    assert repo.finish(process).status == 130
 
 
 def test_acp_that_never_answers(repo):
