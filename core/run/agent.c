@@ -168,22 +168,32 @@ static int read_offset(void *ctx, const struct unit_row *row)
 	return 0;
 }
 
-/* What was counted of each message, which may still grow. */
-static int read_usage(void *ctx, const struct event_row *row)
+static void recall_usage(struct recall *re, const json_t *data)
 {
-	struct recall *re = ctx;
 	struct live *l = re->live;
-	if (row->attempt != l->attempt || !str_eq(row->kind, "usage"))
-		return 0;
-	json_t *data = json_loads(row->data, 0, NULL);
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
 	l->usage_is_total |= total;
 	struct usage_seen *seen = id && !total ? usage_of(l, id, re->err) : NULL;
-	if (seen) {
-		usage_counts(data, seen->counts);
-		seen->cost = json_number_value(json_object_get(data, "cost"));
-	}
+	if (!seen)
+		return;
+	usage_counts(data, seen->counts);
+	seen->cost = json_number_value(json_object_get(data, "cost"));
+}
+
+/* The session, and what was counted of each message, which may still grow. */
+static int read_event(void *ctx, const struct event_row *row)
+{
+	struct recall *re = ctx;
+	struct live *l = re->live;
+	bool is_session = str_eq(row->kind, "session");
+	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
+		return 0;
+	json_t *data = json_loads(row->data, 0, NULL);
+	if (!is_session)
+		recall_usage(re, data);
+	else if (str_replace(&l->session, json_string_value(json_object_get(data, "id"))) < 0)
+		err_nomem(re->err);
 	json_decref(data);
 	return re->err->code;
 }
@@ -194,7 +204,7 @@ int agent_recall(struct live *l, struct err *e)
 	int code = store_unit(s, l->unit_id, read_offset, l, e);
 	struct recall re = {.live = l, .err = e};
 	if (code >= 0)
-		code = store_each_event(s, l->plan->id, l->id, 0, read_usage, &re, e);
+		code = store_each_event(s, l->plan->id, l->id, 0, read_event, &re, e);
 	if (code < 0)
 		return e->code ? code : err_nomem(e);
 	return 0;
@@ -332,6 +342,31 @@ static void end_at_once(struct live *l, enum outcome outcome, const char *text)
 		text);
 }
 
+struct resumable {
+	const struct live *live;
+	struct unit_spec *spec;
+};
+
+/*
+ * A session belongs to the harness that began it. The last one counts; what its attempts were
+ * counted for goes along.
+ */
+static int find_session(void *ctx, const struct attempt_row *row)
+{
+	struct unit_spec *s = ((struct resumable *)ctx)->spec;
+	const struct live *l = ((struct resumable *)ctx)->live;
+	if (row->number >= l->attempt || !row->session || !str_eq(row->harness, l->harness))
+		return 0;
+	if (!str_eq(s->session, row->session))
+		s->session_input = s->session_output = s->session_cache_read =
+			s->session_cache_write = 0;
+	s->session_input += row->tokens[0];
+	s->session_output += row->tokens[1];
+	s->session_cache_read += row->tokens[2];
+	s->session_cache_write += row->tokens[3];
+	return str_replace(&s->session, row->session);
+}
+
 static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 {
 	const struct config_orch *c = &l->run->config->orch;
@@ -343,6 +378,11 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	code = prompt_build(l, &s->prompt, e);
 	if (code < 0)
 		return code;
+	struct resumable resumable = {l, s};
+	code = store_each_attempt(l->run->store, l->id, find_session, &resumable, e);
+	if (code < 0)
+		return e->code ? code : err_nomem(e);
+	s->resume = l->carried;
 	s->plan = str_dup(l->plan->name);
 	s->task = str_dup(l->name);
 	s->attempt = l->attempt;
