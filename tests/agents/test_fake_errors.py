@@ -36,6 +36,19 @@ def test_silent_retries_are_shown(fake, dialect):
     assert "429" in event["text"]
 
 
+def test_an_announced_wait_is_no_silence(fake):
+    # It says nothing for longer than the limit, and has said why.
+    agent = fake("claude", [[{"waits": {"ms": 4000, "status": 429}}, {"pause": 2.5}, *GOOD]])
+    result = agent.dispatch(env={"ORCH_SILENCE_TIMEOUT": "1s"})
+    assert result.halt["tasks"] == {"passed": 1}
+
+
+def test_silence_without_a_word_is_one(fake):
+    agent = fake("claude", [[{"say": "x"}, {"pause": 10}, *GOOD]])
+    got, _ = agent.outcome(env={"ORCH_SILENCE_TIMEOUT": "1s", "ORCH_KILL_GRACE": "200ms"})
+    assert got == "stalled"
+
+
 def test_success_with_an_error_in_it(fake):
     agent = fake("claude", [[EDIT, {"done": {"result": "[API Error: 401 no]"}}]])
     assert agent.outcome(status=5)[0] == "auth_failed"
