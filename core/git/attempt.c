@@ -300,6 +300,18 @@ static int check(const struct job *j, struct git_attempt_result *res, struct err
 	return r;
 }
 
+/* Whether the repository can be written at all; what git says does not tell why it failed. */
+static int check_disk(const struct job *j, struct err *e)
+{
+	static const char block[65536];
+	CLEANUP_STR char *probe = str_printf("%s.probe", j->index);
+	if (!probe)
+		return err_nomem(e);
+	int r = file_write_new(AT_FDCWD, probe, block, sizeof(block), 0600, e);
+	(void)unlink(probe);
+	return r;
+}
+
 /* git's refusal of some content is an outcome; trouble with the machine is an error. */
 static int update_index(const struct job *j, const char *const *argv, const struct buf *paths,
 	struct git_attempt_result *res, struct err *e)
@@ -310,8 +322,15 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 	struct git_cmd cmd = in_worktree(j, argv);
 	cmd.input = paths->data;
 	cmd.input_len = paths->len;
-	int r = git_run_ok(j->ctx, &cmd, &o, e);
-	if (r != -EIO || o.status == 0 || git_was_killed(&o))
+	for (int try = 0; try < 2; try++) { /* content is refused again */
+		git_output_deinit(&o);
+		o = GIT_OUTPUT_INIT;
+		int r = git_run_ok(j->ctx, &cmd, &o, e);
+		if (r != -EIO || o.status == 0 || git_was_killed(&o))
+			return r;
+	}
+	int r = check_disk(j, e);
+	if (r < 0)
 		return r;
 	CLEANUP_STR char *what = str_trimmed(buf_cstr(&o.err), o.err.len);
 	return what ? uncommittable(res, what, e) : err_nomem(e);
@@ -433,20 +452,24 @@ static int check_existing(const struct job *j, struct err *e)
 
 static int publish(const struct job *j, const struct git_oid *commit, struct err *e)
 {
-	struct git_oid at_branch = j->at_branch;
+	struct git_oid at_ref = j->at_ref, at_branch = j->at_branch;
 	for (int try = 0;; try++) {
 		const struct git_ref_update updates[] = {
-			{.ref = j->ref, .new = *commit, .old = j->at_ref},
+			{.ref = j->ref, .new = *commit, .old = at_ref},
 			{.ref = j->branch, .new = *commit, .old = at_branch},
 		};
 		/* An agent may move the task's branch between our look and this. */
 		int r = git_refs_update(j->ctx, updates, 2, "orch: attempt", e);
 		if (r != GIT_MOVED || try == 3)
 			return r == GIT_MOVED ? -ESTALE : r;
-		const char *const revs[] = {j->branch};
-		r = git_resolve_many(j->ctx, revs, 1, &at_branch, e);
+		const char *const revs[] = {j->ref, j->branch};
+		struct git_oid now[2];
+		r = git_resolve_many(j->ctx, revs, 2, now, e);
 		if (r < 0)
 			return r;
+		if (git_oid_eq(&now[0], commit))
+			at_ref = now[0]; /* git failed between the two */
+		at_branch = now[1];
 	}
 }
 

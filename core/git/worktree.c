@@ -174,6 +174,32 @@ static int remove_all(const struct git_repo *repo, const char *path, struct err 
 	return r;
 }
 
+/* Records for a worktree of this name that a killed `git worktree add` has only begun: they name no
+ * place yet, and git itself keeps them for ever. The lock on worktrees is held. */
+static int remove_half_made(const struct git_repo *repo, const char *name, struct err *e)
+{
+	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
+	DIR *d = dir ? opendir(dir) : NULL;
+	int r = dir ? 0 : err_nomem(e);
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
+		/* git appends a number to a name that is taken */
+		if (!str_starts(entry->d_name, name) ||
+			entry->d_name[strlen(name) +
+				      strspn(entry->d_name + strlen(name), "0123456789")])
+			continue;
+		CLEANUP_STR char *file = str_printf("%s/%s/gitdir", dir, entry->d_name);
+		struct stat st;
+		if (!file)
+			r = err_nomem(e);
+		else if (lstat(file, &st) < 0 ? errno == ENOENT : st.st_size == 0)
+			r = dir_remove_tree(dirfd(d), entry->d_name, e);
+	}
+	if (d)
+		closedir(d);
+	return r;
+}
+
 static int add(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char **ret_admin, struct err *e)
 {
@@ -181,6 +207,8 @@ static int add(const struct git_ctx *ctx, const char *path, const struct git_oid
 	int r = remove_all(ctx->repo, path, e);
 	if (r == 0)
 		r = git_worktrees_lock(ctx, &lock, e);
+	if (r == 0)
+		r = remove_half_made(ctx->repo, strrchr(path, '/') + 1, e);
 	if (r < 0)
 		return r;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;

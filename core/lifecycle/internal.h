@@ -59,8 +59,10 @@ int unit_request(struct unit *u, const char *type, struct err *e) MUST_CHECK;
 
 /* The identity that the keeper wrote into shim.lock. */
 struct holder {
-	struct proc_id id; /* pid 0: nothing there yet */
-	char *cgroup;      /* NULL: none */
+	struct proc_id id;   /* pid 0: nothing there yet */
+	char *cgroup;        /* NULL: none */
+	struct proc_id init; /* of the unit's process namespace; pid 0: there is none */
+	uint64_t pidns;
 	char *containment;
 };
 

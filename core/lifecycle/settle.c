@@ -41,6 +41,10 @@ int holder_read(int dirfd, struct holder *ret, struct err *e)
 		h.id.pid = (pid_t)json_integer_value(json_object_get(o, "pid"));
 		h.id.starttime = (uint64_t)json_integer_value(json_object_get(o, "starttime"));
 		memcpy(h.id.boot_id, boot_id, strlen(boot_id));
+		const json_t *init = json_object_get(o, "init");
+		h.init = h.id;
+		h.init.pid = (pid_t)json_integer_value(json_object_get(init, "pid"));
+		h.init.starttime = (uint64_t)json_integer_value(json_object_get(init, "starttime"));
 	}
 	r = str_replace(&h.cgroup, json_string_value(json_object_get(o, "cgroup")));
 	if (r == 0)
@@ -105,6 +109,30 @@ static bool sweep_cgroup(const struct holder *h, const char *id, int64_t deadlin
 		look_again_soon();
 	}
 	return !file_exists(AT_FDCWD, h->cgroup);
+}
+
+/*
+ * The kernel ends all of a process namespace with its init, which goes with the keeper. Init itself
+ * stays until whoever inherited the dead has reaped them, so we look for the living.
+ */
+static bool sweep_pidns(const struct holder *h, int64_t deadline, int64_t *killed)
+{
+	if (h->init.pid <= 0)
+		return false;
+	for (int quiet = 0; quiet < QUIET_LOOKS; look_again_soon()) {
+		if (!proc_is_alive(&h->init))
+			return true;
+		(void)!proc_kill(&h->init, SIGKILL); /* gone meanwhile: as wanted */
+		struct pids found = {0};
+		int r = proc_find_pidns(h->pidns, &found);
+		int64_t others = (int64_t)found.count - 1; /* less init */
+		VEC_FREE(&found);
+		if (r < 0 || clock_mono_ms() >= deadline)
+			return false;
+		*killed += quiet == 0 && others > 0 ? others : 0;
+		quiet = others > 0 ? 0 : quiet + 1;
+	}
+	return true;
 }
 
 /* A keeper that died before it wrote down its leaf has put nothing into it. */
@@ -212,7 +240,8 @@ int settle_lost(int dirfd, const char *id, const char *why, struct err *e)
 	int64_t begin = clock_mono_ms(), deadline = deadline_after(SWEEP_MAX_MS);
 	if (is_of_this_boot(&holder)) {
 		end_keeper(&holder, deadline);
-		x.contained = sweep_cgroup(&holder, id, deadline, &x.killed);
+		x.contained = sweep_cgroup(&holder, id, deadline, &x.killed) ||
+			      sweep_pidns(&holder, deadline, &x.killed);
 		remove_unrecorded_cgroup(&holder, id);
 		sweep_marked(id, deadline, &x.killed);
 	} else {

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define ENVIRON_MAX (8U << 20) /* the kernel's own bound is a quarter of the stack limit */
@@ -259,6 +260,37 @@ int proc_find_environ(const char *entry, struct pids *ret)
 {
 	struct environ_search search = {.entry = entry, .len = strlen(entry), .found = ret};
 	return for_each_process(match_environ, &search);
+}
+
+int proc_pidns(pid_t pid, uint64_t *ret)
+{
+	char path[64];
+	struct stat st;
+	snprintf(path, sizeof(path), "/proc/%ld/ns/pid", (long)pid);
+	if (stat(path, &st) < 0)
+		return -errno;
+	*ret = st.st_ino;
+	return 0;
+}
+
+struct pidns_search {
+	uint64_t pidns;
+	struct pids *found;
+};
+
+static int match_pidns(void *user, pid_t pid)
+{
+	const struct pidns_search *search = user;
+	uint64_t pidns;
+	if (proc_pidns(pid, &pidns) < 0 || pidns != search->pidns)
+		return 0;
+	return add_living(search->found, pid);
+}
+
+int proc_find_pidns(uint64_t pidns, struct pids *ret)
+{
+	struct pidns_search search = {.pidns = pidns, .found = ret};
+	return for_each_process(match_pidns, &search);
 }
 
 static uint64_t field_after(const char *text, const char *name)

@@ -49,6 +49,11 @@ int proc_descendants(pid_t root, struct pids *ret) MUST_CHECK;
 /* All living processes whose initial environment holds exactly `entry` ("NAME=value"). */
 int proc_find_environ(const char *entry, struct pids *ret) MUST_CHECK;
 
+/* The inode of the process namespace that a process is in. 0 or -errno. */
+int proc_pidns(pid_t pid, uint64_t *ret) MUST_CHECK;
+/* All living processes in it. */
+int proc_find_pidns(uint64_t pidns, struct pids *ret) MUST_CHECK;
+
 /* What a set of processes has used so far. Sums are cumulative over waited-for children. */
 struct proc_usage {
 	uint64_t cpu_ms;

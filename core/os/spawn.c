@@ -147,7 +147,9 @@ static int child_prepare(const struct spawn *s, int *error_fd, pid_t parent)
 		(void)setsid(); /* cannot fail: a fresh child leads no group */
 	if (s->death_signal) {
 		prctl(PR_SET_PDEATHSIG, (unsigned long)s->death_signal);
-		if (getppid() != parent)
+		/* 0: the parent lives outside of our process namespace. */
+		pid_t now = getppid();
+		if (now != parent && now != 0)
 			_exit(127);
 	}
 	if (s->oom_score_adj)

@@ -29,6 +29,36 @@ static void usage_counts(const json_t *data, int64_t ret[4])
 	ret[3] = json_count(data, "cache_write");
 }
 
+/* What was counted of one message. */
+struct usage_seen {
+	int64_t counts[4];
+	double cost;
+};
+
+#define USAGE_IDS_MAX 65536 /* an attempt's messages that are told apart */
+
+void usage_forget(struct live *l)
+{
+	for (size_t i = 0; i < l->usage_by_id.count; i++)
+		free(l->usage_by_id.entries[i].value);
+	map_deinit(&l->usage_by_id);
+}
+
+/* What was counted of the message before, to be replaced; NULL: nothing, or memory is out. */
+static struct usage_seen *usage_of(struct live *l, const char *id, struct err *e)
+{
+	struct usage_seen *seen = map_get(&l->usage_by_id, id);
+	if (seen || l->usage_by_id.count >= USAGE_IDS_MAX)
+		return seen;
+	seen = calloc(1, sizeof(*seen));
+	if (!seen || map_put(&l->usage_by_id, id, seen) < 0) {
+		free(seen);
+		err_nomem(e);
+		return NULL;
+	}
+	return seen;
+}
+
 /*
  * Usage comes per message, repeated while a message grows, or as a total of the whole attempt: what
  * is added is always the difference from what was counted before.
@@ -40,27 +70,30 @@ static int ingest_usage(struct live *l, const json_t *data, struct err *e)
 	double cost = json_number_value(json_object_get(data, "cost")), more_cost;
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
-	bool same = id && l->usage_id && str_eq(id, l->usage_id);
+	if (l->usage_is_total && !total)
+		return 0; /* what is in it comes again in the next total */
+	l->usage_is_total = total;
+	struct usage_seen *seen = id && !total ? usage_of(l, id, e) : NULL;
+	if (id && !total && !seen && e->code)
+		return e->code;
 	int64_t more[4];
 	for (int i = 0; i < 4; i++)
-		more[i] = now[i] - (total ? l->usage_sum[i] : same ? l->usage_last[i] : 0);
-	more_cost = cost - (total ? l->cost_sum : same ? l->cost_last : 0);
-	if (!total) {
-		memcpy(l->usage_last, now, sizeof(now));
-		l->cost_last = cost;
-		if (str_replace(&l->usage_id, id) < 0)
-			return err_nomem(e);
+		more[i] = now[i] - (total ? l->usage_sum[i] : seen ? seen->counts[i] : 0);
+	more_cost = cost - (total ? l->cost_sum : seen ? seen->cost : 0);
+	if (seen) {
+		memcpy(seen->counts, now, sizeof(now));
+		seen->cost = cost;
 	}
 	for (int i = 0; i < 4; i++)
 		l->usage_sum[i] += more[i];
 	l->cost_sum += more_cost;
 	int64_t counted = more[0] + more[1] + more[3];
-	if (counted > 0)
+	if (counted != 0)
 		run_post(l->run,
 			(struct engine_event){.kind = EVENT_USAGE,
 				.task = l->index,
 				.plan = ENGINE_NONE,
-				.tokens = (uint64_t)counted},
+				.tokens = counted},
 			NULL);
 	return store_add_tokens(l->run->store, l->id, l->attempt, more, more_cost, e);
 }
@@ -128,6 +161,11 @@ static int ingest(struct live *l, int dirfd, struct err *e)
 	return store_unit_set_offset(l->run->store, l->unit_id, l->journal_offset, e);
 }
 
+struct recall {
+	struct live *live;
+	struct err *err;
+};
+
 static int read_offset(void *ctx, const struct unit_row *row)
 {
 	struct live *l = ctx;
@@ -135,32 +173,36 @@ static int read_offset(void *ctx, const struct unit_row *row)
 	return 0;
 }
 
-/* The session, and the last message's usage, which may still grow. */
+/* The session, and what was counted of each message, which may still grow. */
 static int read_event(void *ctx, const struct event_row *row)
 {
-	struct live *l = ctx;
+	struct recall *re = ctx;
+	struct live *l = re->live;
 	bool is_session = str_eq(row->kind, "session");
 	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
 		return 0;
 	json_t *data = json_loads(row->data, 0, NULL);
-	int code = 0;
-	if (is_session) {
-		code = str_replace(&l->session, json_string_value(json_object_get(data, "id")));
-	} else if (!json_is_true(json_object_get(data, "total"))) {
-		usage_counts(data, l->usage_last);
-		l->cost_last = json_number_value(json_object_get(data, "cost"));
-		code = str_replace(&l->usage_id, json_string_value(json_object_get(data, "id")));
+	const char *id = json_string_value(json_object_get(data, "id"));
+	if (is_session && str_replace(&l->session, id) < 0)
+		(void)err_nomem(re->err);
+	bool total = json_is_true(json_object_get(data, "total"));
+	l->usage_is_total |= total;
+	struct usage_seen *seen = id && !total && !is_session ? usage_of(l, id, re->err) : NULL;
+	if (seen) {
+		usage_counts(data, seen->counts);
+		seen->cost = json_number_value(json_object_get(data, "cost"));
 	}
 	json_decref(data);
-	return code;
+	return re->err->code;
 }
 
 int agent_recall(struct live *l, struct err *e)
 {
 	struct store *s = l->run->store;
 	int code = store_unit(s, l->unit_id, read_offset, l, e);
+	struct recall re = {.live = l, .err = e};
 	if (code >= 0)
-		code = store_each_event(s, l->plan->id, l->id, 0, read_event, l, e);
+		code = store_each_event(s, l->plan->id, l->id, 0, read_event, &re, e);
 	if (code < 0)
 		return e->code ? code : err_nomem(e);
 	return 0;

@@ -170,6 +170,9 @@ static int collect(struct prompt *p, struct err *e)
 		if (code == 0)
 			code = store_each_gate_result(s, l->id, last, add_result, p, e);
 	}
+	if (l->attempt > 1 && l->last_stat && l->last_stat[0])
+		buf_addf(&p->feedback, "\n--- what attempt %u had changed\n%s%s", l->attempt - 1,
+			l->last_stat, str_ends(l->last_stat, "\n") ? "" : "\n");
 	if (p->feedback.len > FEEDBACK_LIMIT) {
 		buf_truncate(
 			&p->feedback, utf8_cut(p->feedback.data, p->feedback.len, FEEDBACK_LIMIT));

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "engine/engine.h"
+#include "run/select.h"
 #include "run/site.h"
 #include "store/store.h"
 
@@ -51,12 +52,13 @@ struct run_listener {
 
 struct run_options {
 	const struct site *site;
-	struct store *store;      /* opened STORE_WRITE, the lock held; borrowed */
-	const char *harness;      /* overrides every task's; NULL: no override */
-	int64_t max_agents;       /* 0: as configured */
-	int64_t task_timeout_ms;  /* 0: as the tasks and the configuration say */
-	int64_t drain_timeout_ms; /* < 0: as configured */
-	int signal_fd;            /* signalfd of the stop signals; -1: none */
+	struct store *store;             /* opened STORE_WRITE, the lock held; borrowed */
+	const char *harness;             /* overrides every task's; NULL: no override */
+	int64_t max_agents;              /* 0: as configured */
+	int64_t task_timeout_ms;         /* 0: as the tasks and the configuration say */
+	int64_t drain_timeout_ms;        /* < 0: as configured */
+	const struct run_select *select; /* of the plans that are dispatched; NULL: all tasks */
+	int signal_fd;                   /* signalfd of the stop signals; -1: none */
 	/* After a run that failed: adopt what it left, end it, save what came of it, halt for that
 	 * reason. */
 	bool wind_down;
@@ -107,6 +109,15 @@ int run_send(struct run *r, int64_t task_id, const char *text, const char **ret_
  */
 int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,
 	char ***ret_refused, struct err *e) MUST_CHECK;
+/* `plan import`, `plan remove`, `plan reset` likewise; see change.h. */
+int run_import(struct run *r, const struct plan *plan, enum plan_status status, int64_t *ret_id,
+	char ***ret_refused, struct err *e) MUST_CHECK;
+int run_remove(struct run *r, int64_t plan_id, const char *task, char ***ret_refused,
+	struct err *e) MUST_CHECK;
+int run_reset(struct run *r, int64_t plan_id, size_t *ret_count, struct err *e) MUST_CHECK;
+/* Forgets a plan that is not under way (status 1 when it is). */
+int run_forget(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
+int run_approve(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
 /* Whether every unit under way of the task (0: of the plan) stands still, as its keeper says. */
 bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id);
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e) MUST_CHECK;
@@ -116,6 +127,8 @@ struct uv_loop_s *run_loop(struct run *r);
 struct store *run_store(struct run *r);
 /* The engine has been started (before, everything waits for the units of an earlier one). */
 bool run_is_up(const struct run *r);
+/* Everything has halted and is saved; only hooks still run. */
+bool run_is_over(const struct run *r);
 /* Units under way. */
 uint32_t run_unit_count(const struct run *r);
 

@@ -161,6 +161,14 @@ static int site_configure(
 	return s->worktree_root ? 0 : err_nomem(e);
 }
 
+static int site_check_git(const struct site *s, const struct site_options *o, struct err *e)
+{
+	struct git_ctx ctx = site_git(s);
+	ctx.cancel_fd = o->cancel_fd;
+	ctx.deadline_ms = deadline_after(GIT_OPEN_MS);
+	return git_check_version(&ctx, s->repo, e);
+}
+
 static int site_make_state(const struct site *s, struct err *e)
 {
 	if (mkdir(s->state_dir, 0700) < 0 && errno != EEXIST) {
@@ -194,6 +202,8 @@ int site_open(const struct site_options *options, struct site **ret, struct diag
 	int r = site_find(s, options, e);
 	if (r == 0)
 		r = site_configure(s, options, d, e);
+	if (r == 0 && options->need_state && s->repo)
+		r = site_check_git(s, options, e);
 	if (r == 0 && options->need_state)
 		r = site_make_state(s, e);
 	if (r < 0)

@@ -5,7 +5,9 @@
  * Only our own user and root are heard.
  *
  * Methods: ping; status; operate {kind, plan_id?, task_id?, text?, carry?}; command {argv};
- * daemon.stop {mode}; plan.set {plan_id, task?, settings}; frozen {plan_id, task_id?}.
+ * daemon.stop {mode}; frozen {plan_id, task_id?}; plan.set {plan_id, task?, settings};
+ * plan.import {text, approve?, absent?}; plan.remove {plan_id, task}; plan.reset, plan.approve,
+ * plan.delete {plan_id}.
  * Errors carry data.code: starting, draining, busy, too_large, forbidden.
  */
 #ifndef SERVER_SERVER_H

@@ -436,6 +436,20 @@ static void read_last_frames(struct keeper *k)
 	}
 }
 
+/* The host has ended. What it said last counts, and may have to wait for the journal. */
+static void judge_host(struct keeper *k)
+{
+	struct agent *a = k->unit;
+	read_last_frames(k);
+	if (k->over || keeper_is_blocked(k))
+		return;
+	if (!a->done || !WIFEXITED(a->host_status) || WEXITSTATUS(a->host_status) != HOST_EXIT_DONE)
+		blame_death(k, a->host_status);
+	else if (!k->exit.outcome && !k->cause_is_set)
+		blame(k, CAUSE_HARNESS_CRASHED, "ended without a result");
+	k->over = true;
+}
+
 static void agent_reaped(struct keeper *k, pid_t pid, int wait_status)
 {
 	struct agent *a = k->unit;
@@ -446,16 +460,9 @@ static void agent_reaped(struct keeper *k, pid_t pid, int wait_status)
 		return;
 	}
 	a->host_ended = true;
-	if (k->over)
-		return; /* our own sweep ended it */
-	read_last_frames(k);
-	if (k->over)
-		return;
-	if (!a->done || !WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != HOST_EXIT_DONE)
-		blame_death(k, wait_status);
-	else if (!k->exit.outcome && !k->cause_is_set)
-		blame(k, CAUSE_HARNESS_CRASHED, "ended without a result");
-	k->over = true;
+	a->host_status = wait_status;
+	if (!k->over) /* else our own sweep ended it */
+		judge_host(k);
 }
 
 static void agent_ask_to_end(struct keeper *k)
@@ -492,6 +499,8 @@ static void agent_shift(struct keeper *k, int64_t by_ms)
 static int64_t agent_next_deadline(const struct keeper *k)
 {
 	const struct agent *a = k->unit;
+	if (keeper_is_blocked(k))
+		return DEADLINE_NONE;
 	int64_t next = a->done_deadline;
 	for (int i = 0; i < PROTO_CALL_COUNT; i++)
 		if (a->call_deadlines[i] < next)
@@ -502,11 +511,13 @@ static int64_t agent_next_deadline(const struct keeper *k)
 static void agent_expired(struct keeper *k, int64_t now)
 {
 	struct agent *a = k->unit;
-	if (k->over)
-		return;
-	/* Frames that waited for the journal; and it may be our turn that was late, not the host.
-	 */
-	if (now >= agent_next_deadline(k))
+	if (k->over || keeper_is_blocked(k))
+		return; /* nobody is held to a limit for what the disk does not take */
+	take_frames(k); /* those that waited for the journal */
+	if (a->host_ended && !k->over)
+		judge_host(k);
+	/* It may be our turn that was late, not the host. */
+	if (!k->over && now >= agent_next_deadline(k))
 		read_last_frames(k);
 	for (int i = 0; i < PROTO_CALL_COUNT && !k->over; i++) {
 		if (now < a->call_deadlines[i])

@@ -46,6 +46,7 @@ struct agent {
 	int64_t call_deadlines[PROTO_CALL_COUNT];
 	bool in_call[PROTO_CALL_COUNT];
 	bool done, host_ended;
+	int host_status;  /* as of waitpid(2) */
 	bool idle_at_end; /* no process of the harness's lived when the unit was asked to end */
 	int64_t done_deadline;
 	struct agent_proc procs[PROTO_PROCESS_MAX];

@@ -215,6 +215,16 @@ static int open_signals(struct keeper *k, struct err *e)
 	return 0;
 }
 
+static json_t *identity_of_init(pid_t pid)
+{
+	struct proc_id id;
+	uint64_t pidns;
+	if (proc_identify(pid, &id) < 0 || proc_pidns(pid, &pidns) < 0)
+		return NULL;
+	return json_pack("{s:i, s:I, s:I}", "pid", (int)id.pid, "starttime",
+		(json_int_t)id.starttime, "pidns", (json_int_t)pidns);
+}
+
 /* Who we are: into the lock file and the journal. Returns an owned object. */
 static json_t *identity(const struct keeper *k)
 {
@@ -224,19 +234,26 @@ static json_t *identity(const struct keeper *k)
 	json_t *o = json_pack("{s:i, s:I, s:s, s:s}", "pid", (int)id.pid, "starttime",
 		(json_int_t)id.starttime, "boot_id", id.boot_id, "containment",
 		tree_containment(&k->tree));
-	if (o && k->tree.cgroup.path &&
-		json_object_set_new(o, "cgroup", json_string(k->tree.cgroup.path)) < 0) {
+	int r = o ? 0 : -ENOMEM;
+	if (r == 0 && k->tree.cgroup.path)
+		r = json_object_set_new(o, "cgroup", json_string(k->tree.cgroup.path));
+	if (r == 0 && k->tree.pidns.init)
+		r = json_object_set_new(o, "init", identity_of_init(k->tree.pidns.init));
+	if (r < 0) {
 		json_decref(o);
 		return NULL;
 	}
 	return o;
 }
 
-static int make_tmpdir(const struct keeper *k, struct err *e)
+static int make_tmpdir(struct keeper *k, struct err *e)
 {
-	if (k->spec.tmpdir && mkdir(k->spec.tmpdir, 0700) < 0)
+	if (!k->spec.tmpdir)
+		return 0;
+	if (mkdir(k->spec.tmpdir, 0700) < 0)
 		return err_errno(
 			e, -errno, "cannot make the temporary directory '%s'", k->spec.tmpdir);
+	k->has_tmpdir = true;
 	return 0;
 }
 
@@ -309,7 +326,7 @@ static void on_signal(struct keeper *k, void *user, short revents)
 			sigabbrev_np((int)info.ssi_signo));
 		ladder_end_unit(k, k->spec.kill_grace_ms);
 	}
-	tree_reap(reaped, k);
+	tree_reap(&k->tree, reaped, k);
 }
 
 static int64_t next_deadline(const struct keeper *k)
@@ -337,13 +354,13 @@ static void turn(struct keeper *k)
 			k->polls.entries.items[i].fn(
 				k, k->polls.entries.items[i].user, k->polls.fds.items[i].revents);
 	int64_t now = clock_mono_ms();
-	ladder_expired(k, now);
-	if (!k->paused_at)
-		k->sort->expired(k, now);
 	if (now >= k->deadlines[DL_JOURNAL]) {
 		k->deadlines[DL_JOURNAL] = DEADLINE_NONE;
 		journal_result(k, journal_flush(&k->journal));
 	}
+	ladder_expired(k, now);
+	if (!k->paused_at)
+		k->sort->expired(k, now);
 }
 
 /* ---- end ---- */
@@ -395,7 +412,7 @@ static int keeper_finish(struct keeper *k)
 	sweep(k);
 	if (k->sort && k->unit)
 		k->sort->finish(k);
-	if (k->spec.tmpdir && k->begun_at && dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e) < 0)
+	if (k->has_tmpdir && dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e) < 0)
 		keeper_log(k, "warning", "%s", e.msg);
 	describe_end(k);
 	if (k->journal.fd >= 0) {
@@ -420,7 +437,7 @@ static void keeper_init(struct keeper *k, int dirfd, int lock_fd)
 		.signal_fd = -1,
 		.exit_reserve = -1,
 		.journal = {.fd = -1},
-		.tree = {.cgroup = CGROUP_INIT},
+		.tree = TREE_INIT,
 		.exit = UNIT_EXIT_INIT,
 	};
 	for (int i = 0; i < DL_COUNT; i++)

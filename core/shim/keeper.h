@@ -79,6 +79,7 @@ struct keeper {
 	struct tree tree;
 	struct journal journal;
 	int exit_reserve;
+	bool has_tmpdir; /* made by us */
 	struct unit_exit exit;
 	struct poll_set polls;
 	int64_t deadlines[DL_COUNT];
@@ -94,6 +95,7 @@ struct keeper {
 	struct proc_usage sampled;
 	int64_t rate_begun_at;
 	int64_t rate_events, rate_bytes;
+	unsigned forgeries; /* requests with a wrong token that were recorded */
 	struct ctl *ctl;
 	const struct unit_sort *sort;
 	pid_t main_pid; /* the command, or the host; 0: not started */

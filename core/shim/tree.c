@@ -19,11 +19,12 @@
 
 int tree_open(struct tree *t, const char *unit_id, enum unit_containment wanted, struct err *e)
 {
-	t->cgroup = CGROUP_INIT;
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return err_errno(e, -errno, "cannot become the reaper of the unit");
 	if (wanted == CONTAINMENT_SUBREAPER)
 		return 0;
+	if (wanted == CONTAINMENT_PIDNS)
+		return pidns_open(&t->pidns, e);
 	char name[UNIT_ID_LEN + 8];
 	snprintf(name, sizeof(name), "orch-%s", unit_id);
 	struct err why = ERR_INIT;
@@ -36,11 +37,12 @@ int tree_open(struct tree *t, const char *unit_id, enum unit_containment wanted,
 void tree_deinit(struct tree *t)
 {
 	cgroup_deinit(&t->cgroup);
+	pidns_deinit(&t->pidns);
 }
 
 const char *tree_containment(const struct tree *t)
 {
-	return t->cgroup.fd >= 0 ? "cgroup" : "subreaper";
+	return t->pidns.fd >= 0 ? "pidns" : t->cgroup.fd >= 0 ? "cgroup" : "subreaper";
 }
 
 static bool pids_have(const struct pids *list, pid_t pid)
@@ -68,11 +70,22 @@ static void add_cgroup_pids(const struct tree *t, struct pids *ret)
 	VEC_FREE(&all);
 }
 
+static void leave_out(struct pids *list, pid_t pid)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < list->count; i++)
+		if (list->items[i] != pid)
+			list->items[kept++] = list->items[i];
+	list->count = kept;
+}
+
 void tree_pids(const struct tree *t, struct pids *ret)
 {
 	int r = proc_descendants(getpid(), ret);
 	if (r == 0 && t->cgroup.fd >= 0)
 		add_cgroup_pids(t, ret);
+	if (t->pidns.init)
+		leave_out(ret, t->pidns.init);
 }
 
 void tree_signal(const struct tree *t, int signal, pid_t except)
@@ -145,12 +158,14 @@ void tree_usage(const struct tree *t, struct proc_usage *ret)
 		ret->cpu_ms = cpu_ms;
 }
 
-bool tree_reap(tree_reaped_fn fn, void *user)
+bool tree_reap(struct tree *t, tree_reaped_fn fn, void *user)
 {
 	for (;;) {
 		int status;
 		pid_t pid = waitpid(-1, &status, WNOHANG);
-		if (pid > 0)
+		if (pid > 0 && pid == t->pidns.init)
+			t->pidns.init = 0;
+		else if (pid > 0)
 			fn(user, pid, status);
 		else if (pid == 0)
 			return false;
@@ -171,7 +186,7 @@ static void await_child(void)
 
 static bool is_empty(struct tree *t, tree_reaped_fn fn, void *user)
 {
-	bool childless = tree_reap(fn, user);
+	bool childless = tree_reap(t, fn, user);
 	return childless && (t->cgroup.fd < 0 || cgroup_remove(&t->cgroup) == 0);
 }
 
@@ -186,6 +201,8 @@ static void kill_all(const struct tree *t, struct pids *killed)
 	} else {
 		stop_all(t, &now);
 	}
+	if (t->pidns.init)
+		kill(t->pidns.init, SIGKILL);
 	vec_foreach(pid, &now) {
 		kill(*pid, SIGKILL);
 		pid_t *slot = pids_have(killed, *pid) ? NULL : VEC_PUSH(killed);

@@ -3,13 +3,14 @@
  * The containment of a unit: all processes that descend from the keeper, less the keeper itself.
  * The keeper is their subreaper, so that an orphan becomes its child and "no child left" is proof;
  * where a cgroup can be made they are in a leaf of their own too, which holds also when the keeper
- * is killed.
+ * is killed. So does a process namespace, for whoever asks for one.
  */
 #ifndef SHIM_TREE_H
 #define SHIM_TREE_H
 
 #include "base/err.h"
 #include "os/cgroup.h"
+#include "os/pidns.h"
 #include "os/proc.h"
 #include "unit/spec.h"
 
@@ -17,8 +18,11 @@
 #include <stdint.h>
 
 struct tree {
-	struct cgroup cgroup; /* fd -1: subreaper only */
+	struct cgroup cgroup; /* fd -1: none */
+	struct pidns pidns;   /* its init belongs to the keeper, and is not of the tree */
 };
+
+#define TREE_INIT ((struct tree){.cgroup = CGROUP_INIT, .pidns = PIDNS_INIT})
 
 struct tree_proof {
 	int64_t left, killed, sweep_ms;
@@ -28,11 +32,11 @@ struct tree_proof {
 /* Told of each child that was reaped. */
 typedef void (*tree_reaped_fn)(void *user, pid_t pid, int wait_status);
 
-/* Makes us the subreaper, and the cgroup as `wanted` says. Fails only when CGROUP cannot be had. */
+/* Makes us the subreaper, and what `wanted` says. Fails when CGROUP or PIDNS cannot be had. */
 int tree_open(struct tree *t, const char *unit_id, enum unit_containment wanted,
 	struct err *e) MUST_CHECK;
 void tree_deinit(struct tree *t);
-/* "cgroup" or "subreaper" */
+/* "cgroup", "subreaper" or "pidns" */
 const char *tree_containment(const struct tree *t);
 
 /*
@@ -48,7 +52,7 @@ void tree_thaw(const struct tree *t);
 void tree_usage(const struct tree *t, struct proc_usage *ret);
 
 /* Reaps what has ended, without waiting. True when no child is left at all. */
-bool tree_reap(tree_reaped_fn fn, void *user);
+bool tree_reap(struct tree *t, tree_reaped_fn fn, void *user);
 /*
  * Ends whatever is left and removes the cgroup; at most 10 s. main_pid is not counted as left. The
  * caller has SIGCHLD blocked.

@@ -359,6 +359,21 @@ int store_cache_get(struct store *s, const char *tree, const char *fingerprint, 
 int store_cache_put(struct store *s, const char *tree, const char *fingerprint,
 	const struct gate_result_row *row, int64_t now, struct err *e) MUST_CHECK;
 
+/* ---- harnesses ----------------------------------------------------------------------------------
+ */
+
+/* A harness that was limited, or refused its login: until when (wall clock ms; 0: it works), and
+ * how often in a row without being told until when. */
+int store_breaker(struct store *s, const char *harness, int64_t *ret_open_until, int64_t *ret_level,
+	struct err *e) MUST_CHECK;
+int store_breaker_set(struct store *s, const char *harness, int64_t open_until, int64_t level,
+	struct err *e) MUST_CHECK;
+/* fn(ctx, harness, tokens) for every harness that the plan's attempts used; input, output and cache
+ * writes. */
+typedef int (*spent_fn)(void *ctx, const char *harness, int64_t tokens);
+int store_each_spent(
+	struct store *s, int64_t plan_id, spent_fn fn, void *ctx, struct err *e) MUST_CHECK;
+
 /* "ok", or what PRAGMA integrity_check says; owned. */
 int store_check(struct store *s, char **ret, struct err *e) MUST_CHECK;
 

@@ -52,7 +52,7 @@ struct unit_exit {
 	struct unit_usage usage;
 	char *last_message; /* cut at 4 KiB */
 	/* The proof that nothing is left. */
-	char *containment; /* "cgroup", "subreaper", "none" (nothing was started) */
+	char *containment; /* "cgroup", "subreaper", "pidns", "none" (nothing was started) */
 	int64_t left;      /* processes alive when the main process ended */
 	int64_t killed;    /* processes that got SIGKILL in the sweep */
 	int64_t sweep_ms;

@@ -3,8 +3,8 @@
  * events.jsonl: the append-only journal of a unit. One writer (the keeper), any number of readers.
  * A line is one write(2) of at most 64 KiB: {"v":1,"seq":N,"at":MS,"kind":"...","data":{...}}, with
  * "cut":true when something in data was shortened. seq counts from 1. The kinds are those of
- * plugin_api.h, and the keeper's own: `started` {pid, starttime, boot_id, containment, cgroup?},
- * `log` {level, text}.
+ * plugin_api.h, and the keeper's own: `started` {pid, starttime, boot_id, containment, cgroup?,
+ * init?: {pid, starttime, pidns}}, `log` {level, text}.
  */
 #ifndef UNIT_JOURNAL_H
 #define UNIT_JOURNAL_H

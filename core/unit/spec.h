@@ -35,7 +35,8 @@
 #define UNIT_CONTAINMENTS(X) \
 	X(AUTO, "auto") \
 	X(CGROUP, "cgroup") \
-	X(SUBREAPER, "subreaper")
+	X(SUBREAPER, "subreaper") \
+	X(PIDNS, "pidns")
 
 #define UNIT_ON_CRASHES(X) \
 	X(ADOPT, "adopt") \

@@ -2,6 +2,7 @@
 """What an agent gets and how it is judged (A4, A8.3, A10)."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -179,12 +180,19 @@ def test_silence(repo):
     assert result.last("a")["outcome"] == "stalled"
 
 
-def test_what_an_agent_leaves_behind_is_ended_and_counted(repo):
+@pytest.mark.parametrize("containment", ["auto", "subreaper", "pidns"])
+def test_what_an_agent_leaves_behind_is_ended_and_counted(repo, containment):
+    if containment == "pidns" and subprocess.run(["unshare", "-Upf", "true"],
+                                                 capture_output=True).returncode:
+        pytest.skip("no process namespace can be made here")
     repo.dispatch(repo.plan(
-        "[task:a]\ncommand = echo a > a; setsid sh -c 'trap \"\" TERM HUP; sleep 60; :' &\n"))
+        "[invariant:ok]\ncommand = test -e a\n"
+        "[task:a]\ncommand = echo a > a; setsid sh -c 'trap \"\" TERM HUP; sleep 60; :' &\n"
+        "invariants = ok\n"), env={"ORCH_CONTAINMENT": containment})
     row, = repo.db("SELECT * FROM attempt")
     assert row["contained"] == 1 and row["left_behind"] >= 1 and row["killed"] >= 1
-    assert row["containment"] in ("cgroup", "subreaper") and row["sweep_ms"] >= 0
+    expected = ("cgroup", "subreaper") if containment == "auto" else (containment,)
+    assert row["containment"] in expected and row["sweep_ms"] >= 0
 
 
 def test_events_of_an_agent(repo):

@@ -111,7 +111,7 @@ static void lose_keeper(struct world *w, enum unit_containment containment)
 	assert_int_equal(unit_exit_read(u, &x, &e), 0);
 	assert_int_equal(x.cause, CAUSE_LOST);
 	unit_free(u);
-	check_lost(w, &s, containment == CONTAINMENT_CGROUP);
+	check_lost(w, &s, containment != CONTAINMENT_SUBREAPER);
 	assert_null(adopt(w, s.id, UNIT_FOUND_ENDED));
 }
 
@@ -128,6 +128,12 @@ static void test_keeper_killed_cgroup(void **state)
 static void test_keeper_killed_subreaper(void **state)
 {
 	lose_keeper(*state, CONTAINMENT_SUBREAPER);
+}
+
+static void test_keeper_killed_pidns(void **state)
+{
+	need_pidns();
+	lose_keeper(*state, CONTAINMENT_PIDNS);
 }
 
 static void test_found_lost_by_a_later_engine(void **state)
@@ -247,6 +253,7 @@ int main(void)
 		TEST(test_ended_while_nobody_looked),
 		TEST(test_keeper_killed_cgroup),
 		TEST(test_keeper_killed_subreaper),
+		TEST(test_keeper_killed_pidns),
 		TEST(test_found_lost_by_a_later_engine),
 		TEST(test_stopped_keeper_is_woken),
 		TEST(test_abandon),

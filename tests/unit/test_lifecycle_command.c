@@ -134,6 +134,12 @@ static void test_timeout_subreaper(void **state)
 	end_stubborn(*state, CONTAINMENT_SUBREAPER);
 }
 
+static void test_timeout_pidns(void **state)
+{
+	need_pidns();
+	end_stubborn(*state, CONTAINMENT_PIDNS);
+}
+
 static void leave_behind(struct world *w, enum unit_containment containment)
 {
 	CLEANUP_UNIT_SPEC struct unit_spec s;
@@ -158,6 +164,12 @@ static void test_left_behind_auto(void **state)
 static void test_left_behind_subreaper(void **state)
 {
 	leave_behind(*state, CONTAINMENT_SUBREAPER);
+}
+
+static void test_left_behind_pidns(void **state)
+{
+	need_pidns();
+	leave_behind(*state, CONTAINMENT_PIDNS);
 }
 
 static void test_big_output_is_bounded(void **state)
@@ -323,8 +335,10 @@ int main(void)
 		TEST(test_environment),
 		TEST(test_timeout_cgroup),
 		TEST(test_timeout_subreaper),
+		TEST(test_timeout_pidns),
 		TEST(test_left_behind_auto),
 		TEST(test_left_behind_subreaper),
+		TEST(test_left_behind_pidns),
 		TEST(test_big_output_is_bounded),
 		TEST(test_timeout_without_newline),
 		TEST(test_kill_with_reason),

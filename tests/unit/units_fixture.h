@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/file.h"
+#include "os/pidns.h"
 #include "os/proc.h"
 #include "unit/nursery.h"
 
@@ -51,6 +52,24 @@ static inline int world_setup(void **state)
 		fail_msg("%s", e.msg);
 	*state = w;
 	return 0;
+}
+
+/* Skips, loudly, where the kernel or a container forbids process namespaces. */
+static inline void need_pidns(void)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct pidns p = PIDNS_INIT;
+		struct err e = ERR_INIT;
+		_exit(pidns_open(&p, &e) < 0); /* takes init with it */
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (status == 0)
+		return;
+	print_message("no process namespace can be made here: SKIPPED\n");
+	skip();
 }
 
 static inline bool is_nursery(pid_t pid)
