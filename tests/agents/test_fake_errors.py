@@ -11,6 +11,8 @@ def test_errors_of_the_api(fake, dialect, status, outcome):
     agent = fake(dialect, [[{"fail": {"status": status, "message": "the API says no"}}]])
     got, reason = agent.outcome(status=5 if outcome == "auth_failed" else 1)
     assert got == outcome and "the API says no" in reason
+    assert any("the API says no" in event["text"] for event in agent.events("error"))
+    assert not agent.lost()
 
 
 def test_a_rate_limit_waits_and_uses_no_retry(fake, repo, dialect):

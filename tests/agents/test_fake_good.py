@@ -24,6 +24,7 @@ def test_an_edit_is_integrated(fake, repo, dialect):
     session, = agent.events("session")
     attempt, = repo.db("SELECT session, outcome FROM attempt")
     assert attempt == {"session": session["id"], "outcome": "ok"}
+    assert not agent.lost()
 
 
 @pytest.mark.parametrize("dialect,tokens,cost", [

@@ -55,6 +55,7 @@ static void test_verdicts(void **state)
 			ORCH_OUTCOME_RATE_LIMITED},
 		{"API Error: Request rejected (429) · slow", ORCH_OUTCOME_RATE_LIMITED},
 		{"API Error: 529 Overloaded", ORCH_OUTCOME_RATE_LIMITED},
+		{"Internal error: {\"details\":\"401 bad\"}", ORCH_OUTCOME_AUTH_FAILED},
 		{"unexpected status 500 Oops: try 401 things", ORCH_OUTCOME_AGENT_ERROR},
 		{"Invalid API key · Please run /login", ORCH_OUTCOME_AUTH_FAILED},
 		{"You've hit your usage limit.", ORCH_OUTCOME_RATE_LIMITED},
