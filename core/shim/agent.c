@@ -154,6 +154,8 @@ static int on_event(struct keeper *k, const struct proto_frame *f, struct err *e
 		return err_set(e, -EPROTO, "EVENT without kind and data");
 	}
 	keeper_note_output(k, 0);
+	if (str_eq(kind, "rate_limit"))
+		keeper_note_wait(k, json_integer_value(json_object_get(data, "until")));
 	usage_take(k, kind, data);
 	keeper_event(k, kind, json_incref(data));
 	json_decref(o);

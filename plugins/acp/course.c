@@ -43,7 +43,6 @@ static void end(struct orch_agent *a)
 static void fail(struct orch_agent *a, int outcome, const char *what, const char *why)
 {
 	drive_verdict(a, outcome, "%s: %s", what, why ? why : "no reason");
-	drive_event(a, ORCH_EVENT_ERROR, json_pack("{s:s}", "text", a->text));
 	end(a);
 }
 
@@ -260,8 +259,6 @@ static void fail_with(struct orch_agent *a, const json_t *error)
 	drive_error(a, 0, text);
 	if (line_int(error, "code") == AUTH_REQUIRED)
 		a->outcome = ORCH_OUTCOME_AUTH_FAILED;
-	drive_event(a, ORCH_EVENT_ERROR,
-		json_pack("{s:s, s:I}", "text", text, "code", (json_int_t)line_int(error, "code")));
 	end(a);
 }
 

@@ -294,8 +294,6 @@ static void judge_result(struct orch_agent *a, const json_t *event)
 			tool ? tool : "it asked for");
 	else
 		drive_verdict(a, ORCH_OUTCOME_OK, "%s", "");
-	if (a->outcome != ORCH_OUTCOME_OK)
-		drive_event(a, ORCH_EVENT_ERROR, json_pack("{s:s}", "text", a->text));
 }
 
 static void on_result(struct orch_agent *a, const json_t *event)

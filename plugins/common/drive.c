@@ -344,6 +344,8 @@ int drive_wait(struct orch_agent *a, struct orch_result *result)
 	}
 	if (r < 0)
 		return r;
+	if (a->outcome != ORCH_OUTCOME_OK && !was_asked(a))
+		drive_text(a, ORCH_EVENT_ERROR, a->text);
 	result->outcome = a->outcome;
 	result->exit_code = a->ended.exit_code;
 	result->term_signal = a->ended.term_signal;

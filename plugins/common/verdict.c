@@ -38,8 +38,8 @@ static long status_at(const char *p)
 
 long verdict_status_in(const char *text)
 {
-	static const char *const before[] = {
-		"status code", "status", "api error", "http", "\"code\"", "error code", "("};
+	static const char *const before[] = {"status code", "status", "api error", "http",
+		"\"code\"", "error code", "\"details\"", "("};
 	for (size_t i = 0; text && i < sizeof(before) / sizeof(before[0]); i++) {
 		const char *at = text;
 		while ((at = strcasestr(at, before[i]))) {

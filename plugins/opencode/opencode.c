@@ -87,7 +87,6 @@ static void on_error(struct orch_agent *a, const json_t *error)
 	if (a->outcome == ORCH_OUTCOME_RATE_LIMITED && a->reset_at == 0)
 		a->reset_at = verdict_retry_after(
 			line_text(error, "data.responseHeaders.retry-after"), now);
-	drive_text(a, ORCH_EVENT_ERROR, text);
 }
 
 static void opencode_event(struct orch_agent *a, json_t *event)

@@ -46,6 +46,11 @@ class Fake:
         lines = [json.loads(line) for line in self.record_file.read_text().splitlines()]
         return [line[key] for line in lines if key in line]
 
+    def lost(self):
+        """Lines of the journals that tell of an event that was refused."""
+        return [line for journal in self.repo.state_dir.glob("units/*/events.jsonl")
+                for line in journal.read_text().splitlines() if "an event was lost" in line]
+
     def events(self, kind):
         return [json.loads(row["data"]) for row in self.repo.db(
             "SELECT data FROM event WHERE kind = ? ORDER BY seq", kind)]

@@ -9,7 +9,7 @@ answer that it got. Steps:
   {"say": TEXT}  {"edit": {"path", "content"}}  {"done": {...}}  {"fail": {"status", "message"}}
   {"waits": {"ms", "status"}}  {"raw": OBJECT}  {"line": TEXT}  {"cut": TEXT}  {"stderr": TEXT}
   {"exit": N}  {"die": SIGNAL}  {"hang": {"ignore": [SIGNAL, ...]}}  {"flood": N}  {"tools": N}
-  {"ask": TOOL}  {"launcher": true}  {"await_words": true}  {"await_file": PATH}
+  {"ask": TOOL}  {"launcher": true}  {"await_words": true}  {"await_file": PATH}  {"pause": SECONDS}
   {"no_session": true}  {"step_cut": N}
 """
 
@@ -433,6 +433,8 @@ def perform(agent, step):
             agent.say(f"again and again {number}")
     elif name == "tools":
         tools(value)
+    elif name == "pause":
+        time.sleep(value)
     elif name == "await_file":
         while not os.path.exists(value):
             time.sleep(0.02)

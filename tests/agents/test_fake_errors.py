@@ -11,6 +11,8 @@ def test_errors_of_the_api(fake, dialect, status, outcome):
     agent = fake(dialect, [[{"fail": {"status": status, "message": "the API says no"}}]])
     got, reason = agent.outcome(status=5 if outcome == "auth_failed" else 1)
     assert got == outcome and "the API says no" in reason
+    assert any("the API says no" in event["text"] for event in agent.events("error"))
+    assert not agent.lost()
 
 
 def test_a_rate_limit_waits_and_uses_no_retry(fake, repo, dialect):
@@ -34,6 +36,19 @@ def test_silent_retries_are_shown(fake, dialect):
     agent.dispatch()
     event, = agent.events("rate_limit")
     assert "429" in event["text"]
+
+
+def test_an_announced_wait_is_no_silence(fake):
+    # It says nothing for longer than the limit, and has said why.
+    agent = fake("claude", [[{"waits": {"ms": 4000, "status": 429}}, {"pause": 2.5}, *GOOD]])
+    result = agent.dispatch(env={"ORCH_SILENCE_TIMEOUT": "1s"})
+    assert result.halt["tasks"] == {"passed": 1}
+
+
+def test_silence_without_a_word_is_one(fake):
+    agent = fake("claude", [[{"say": "x"}, {"pause": 10}, *GOOD]])
+    got, _ = agent.outcome(env={"ORCH_SILENCE_TIMEOUT": "1s", "ORCH_KILL_GRACE": "200ms"})
+    assert got == "stalled"
 
 
 def test_success_with_an_error_in_it(fake):

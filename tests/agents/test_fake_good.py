@@ -3,9 +3,11 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 
+from cli_fixtures import orch_bin
 from fake import DIALECTS, DONE, EDIT, GOOD, KEYS, TASK, Fake
 
 
@@ -22,6 +24,7 @@ def test_an_edit_is_integrated(fake, repo, dialect):
     session, = agent.events("session")
     attempt, = repo.db("SELECT session, outcome FROM attempt")
     assert attempt == {"session": session["id"], "outcome": "ok"}
+    assert not agent.lost()
 
 
 @pytest.mark.parametrize("dialect,tokens,cost", [
@@ -59,6 +62,22 @@ def test_arguments_and_environment(fake, repo, dialect):
     for path in repo.state_dir.rglob("*"):
         if path.is_file():
             assert b"sk-secret-4711" not in path.read_bytes(), path
+
+
+def test_a_key_that_the_agent_prints_is_masked(fake, repo):
+    (repo.home / "keys").write_text("# of the tests\nexport ONE_API_KEY='sk-one-8812'\n")
+    agent = fake("codex", [[{"say": "sk-one-8812 and sk-two-8813"}, {"stderr": "sk-one-8812"},
+                            *GOOD]], f"env_file = {repo.home}/keys\n")
+    text = (repo.path / "orch.ini").read_text()
+    repo.write("orch.ini", text.replace("pass_env = CODEX_API_KEY", "pass_env = TWO_*"))
+    agent.dispatch(env={"TWO_API_KEY": "sk-two-8813"})
+    env, = agent.records("env")
+    assert env["ONE_API_KEY"] == "sk-one-8812" and env["TWO_API_KEY"] == "sk-two-8813"
+    assert {"text": "*** and ***"} in agent.events("message")
+    for path in repo.state_dir.rglob("*"):
+        if path.is_file():
+            assert b"sk-one-8812" not in path.read_bytes(), path
+            assert b"sk-two-8813" not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("dialect", ["claude", "codex"])
@@ -126,3 +145,11 @@ def test_all_five_in_one_plan(repo):
     assert repo.dispatch(repo.plan(tasks)).halt["tasks"] == {"passed": 5}
     files = repo.git("ls-tree", "--name-only", "orch/demo/integration").split()
     assert {f"{dialect}.txt" for dialect in DIALECTS} <= set(files)
+
+
+def test_every_option_is_in_the_manual(repo, dialect):
+    shown = repo.orch("harness", "show", dialect, "--json").json["harness"]
+    manual = pathlib.Path(orch_bin()).parent / "docs/man5/orch-harness.5"
+    text = manual.read_text().replace("\\", "")
+    missing = [option["key"] for option in shown["options"] if option["key"] not in text]
+    assert shown["options"] and not missing

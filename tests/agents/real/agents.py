@@ -65,9 +65,11 @@ def _sections(url, patient):
     }
 
 
-def _keys(url):
+def _keys(url, patient):
     """NAME=VALUE lines of env_file, by agent."""
     claude = {"ANTHROPIC_API_KEY": KEY}
+    if not patient:
+        claude["CLAUDE_CODE_MAX_RETRIES"] = "1"
     gemini = {"GEMINI_API_KEY": KEY}
     return {
         "claude": claude, "claude-acp": claude, "gemini": gemini, "gemini-acp": gemini,
@@ -96,7 +98,7 @@ def set_up(repo, mock_url, agents, patient=False, extra=""):
     repo.env.clear()
     repo.env.update(env)
     text = "[orch]\nmax_agents = 8\n\n"
-    sections, keys = _sections(mock_url, patient), _keys(mock_url)
+    sections, keys = _sections(mock_url, patient), _keys(mock_url, patient)
     for agent in agents:
         file = home / f"{agent}.env"
         file.write_text("".join(f"{key}={value}\n" for key, value in keys[agent].items()))
