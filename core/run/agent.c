@@ -129,6 +129,11 @@ static int ingest_line(void *user, const struct journal_line *line)
 		const char *text = json_string_value(json_object_get(line->data, "text"));
 		if (text)
 			run_activity(l->run, l, text);
+	} else if (str_eq(line->kind, "rate_limit")) {
+		const char *text = json_string_value(json_object_get(line->data, "text"));
+		CLEANUP_STR char *waits = str_printf("waiting: %s", text ? text : "");
+		if (waits)
+			run_activity(l->run, l, waits);
 	} else if (str_eq(line->kind, "tool_call")) {
 		const char *name = json_string_value(json_object_get(line->data, "name"));
 		if (name)
@@ -403,9 +408,20 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	for (size_t i = 0; h && i < h->options.count; i++)
 		if (unit_spec_add_option(s, h->options.items[i].key, h->options.items[i].value) < 0)
 			return err_nomem(e);
-	if (h && h->pass_env && !(s->mask_env = strv_copy(h->pass_env)))
-		return err_nomem(e);
 	return s->plan && s->task && s->cwd && s->harness ? 0 : err_nomem(e);
+}
+
+/* What this unit's environment has beyond every unit's is secret: keys, and the token. */
+static int mask_additions(const struct run *r, char *const *env, struct unit_spec *s, struct err *e)
+{
+	for (size_t i = 0; env[i]; i++) {
+		if (strv_contains(r->unit_env, env[i]))
+			continue;
+		CLEANUP_STR char *name = strndup(env[i], strcspn(env[i], "="));
+		if (!name || strv_add(&s->mask_env, name) < 0)
+			return err_nomem(e);
+	}
+	return 0;
 }
 
 void agent_start(struct live *l)
@@ -430,6 +446,8 @@ void agent_start(struct live *l)
 	}
 	if (code == 0)
 		code = environ_for_harness(r, l->harness, &env, &err);
+	if (code == 0)
+		code = mask_additions(r, env, &spec, &err);
 	if (code == 0)
 		code = watch_start(r, l, &spec, env, &agent_callbacks, &l->agent, &err);
 	if (code == 0)
