@@ -283,6 +283,15 @@ const struct cli_command cli_commands[] = {
 		.run = cmd_stop,
 	},
 	{
+		.name = "send",
+		.args = "[PLAN/]TASK TEXT",
+		.summary = "say something to the agent that works at a task",
+		.help = "What the agent makes of it stands in `orch log`. Exit status 1: no agent "
+			"works at the task, or\nits harness cannot hand over words (`orch harness "
+			"show` says); 69: no engine runs.",
+		.run = cmd_send,
+	},
+	{
 		.name = "merge",
 		.args = "PLAN [--dry-run] [--json]",
 		.summary = "merge what a plan has integrated into its base, once more judged",

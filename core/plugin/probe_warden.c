@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "os/proc.h"
 #include "os/spawn.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,10 +15,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+extern char **environ;
+
 /* Writes one line; consumes json. What cannot be written is missed by the caller, who says so. */
 static void say(json_t *json)
 {
-	CLEANUP_STR char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = json ? json_text_dump(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	CLEANUP_STR char *line = text ? str_printf("%s\n", text) : NULL;
 	if (line)
@@ -108,6 +111,8 @@ static int loader_run(void *arg)
 		return 0;
 	}
 	say(describe(&p.harness));
+	if (request->args->environment)
+		environ = (char **)(uintptr_t)request->args->environment;
 	if ((request->args->flags & PLUGIN_PROBE_CHECK) && p.harness.check)
 		run_check(&p.harness, request->args);
 	return 0;

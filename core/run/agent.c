@@ -129,6 +129,11 @@ static int ingest_line(void *user, const struct journal_line *line)
 		const char *text = json_string_value(json_object_get(line->data, "text"));
 		if (text)
 			run_activity(l->run, l, text);
+	} else if (str_eq(line->kind, "rate_limit")) {
+		const char *text = json_string_value(json_object_get(line->data, "text"));
+		CLEANUP_STR char *waits = str_printf("waiting: %s", text ? text : "");
+		if (waits)
+			run_activity(l->run, l, waits);
 	} else if (str_eq(line->kind, "tool_call")) {
 		const char *name = json_string_value(json_object_get(line->data, "name"));
 		if (name)
@@ -168,22 +173,32 @@ static int read_offset(void *ctx, const struct unit_row *row)
 	return 0;
 }
 
-/* What was counted of each message, which may still grow. */
-static int read_usage(void *ctx, const struct event_row *row)
+static void recall_usage(struct recall *re, const json_t *data)
 {
-	struct recall *re = ctx;
 	struct live *l = re->live;
-	if (row->attempt != l->attempt || !str_eq(row->kind, "usage"))
-		return 0;
-	json_t *data = json_loads(row->data, 0, NULL);
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
 	l->usage_is_total |= total;
 	struct usage_seen *seen = id && !total ? usage_of(l, id, re->err) : NULL;
-	if (seen) {
-		usage_counts(data, seen->counts);
-		seen->cost = json_number_value(json_object_get(data, "cost"));
-	}
+	if (!seen)
+		return;
+	usage_counts(data, seen->counts);
+	seen->cost = json_number_value(json_object_get(data, "cost"));
+}
+
+/* The session, and what was counted of each message, which may still grow. */
+static int read_event(void *ctx, const struct event_row *row)
+{
+	struct recall *re = ctx;
+	struct live *l = re->live;
+	bool is_session = str_eq(row->kind, "session");
+	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
+		return 0;
+	json_t *data = json_loads(row->data, 0, NULL);
+	if (!is_session)
+		recall_usage(re, data);
+	else if (str_replace(&l->session, json_string_value(json_object_get(data, "id"))) < 0)
+		err_nomem(re->err);
 	json_decref(data);
 	return re->err->code;
 }
@@ -194,7 +209,7 @@ int agent_recall(struct live *l, struct err *e)
 	int code = store_unit(s, l->unit_id, read_offset, l, e);
 	struct recall re = {.live = l, .err = e};
 	if (code >= 0)
-		code = store_each_event(s, l->plan->id, l->id, 0, read_usage, &re, e);
+		code = store_each_event(s, l->plan->id, l->id, 0, read_event, &re, e);
 	if (code < 0)
 		return e->code ? code : err_nomem(e);
 	return 0;
@@ -332,6 +347,31 @@ static void end_at_once(struct live *l, enum outcome outcome, const char *text)
 		text);
 }
 
+struct resumable {
+	const struct live *live;
+	struct unit_spec *spec;
+};
+
+/*
+ * A session belongs to the harness that began it. The last one counts; what its attempts were
+ * counted for goes along.
+ */
+static int find_session(void *ctx, const struct attempt_row *row)
+{
+	struct unit_spec *s = ((struct resumable *)ctx)->spec;
+	const struct live *l = ((struct resumable *)ctx)->live;
+	if (row->number >= l->attempt || !row->session || !str_eq(row->harness, l->harness))
+		return 0;
+	if (!str_eq(s->session, row->session))
+		s->session_input = s->session_output = s->session_cache_read =
+			s->session_cache_write = 0;
+	s->session_input += row->tokens[0];
+	s->session_output += row->tokens[1];
+	s->session_cache_read += row->tokens[2];
+	s->session_cache_write += row->tokens[3];
+	return str_replace(&s->session, row->session);
+}
+
 static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 {
 	const struct config_orch *c = &l->run->config->orch;
@@ -343,6 +383,11 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	code = prompt_build(l, &s->prompt, e);
 	if (code < 0)
 		return code;
+	struct resumable resumable = {l, s};
+	code = store_each_attempt(l->run->store, l->id, find_session, &resumable, e);
+	if (code < 0)
+		return e->code ? code : err_nomem(e);
+	s->resume = l->carried;
 	s->plan = str_dup(l->plan->name);
 	s->task = str_dup(l->name);
 	s->attempt = l->attempt;
@@ -363,9 +408,20 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	for (size_t i = 0; h && i < h->options.count; i++)
 		if (unit_spec_add_option(s, h->options.items[i].key, h->options.items[i].value) < 0)
 			return err_nomem(e);
-	if (h && h->pass_env && !(s->mask_env = strv_copy(h->pass_env)))
-		return err_nomem(e);
 	return s->plan && s->task && s->cwd && s->harness ? 0 : err_nomem(e);
+}
+
+/* What this unit's environment has beyond every unit's is secret: keys, and the token. */
+static int mask_additions(const struct run *r, char *const *env, struct unit_spec *s, struct err *e)
+{
+	for (size_t i = 0; env[i]; i++) {
+		if (strv_contains(r->unit_env, env[i]))
+			continue;
+		CLEANUP_STR char *name = strndup(env[i], strcspn(env[i], "="));
+		if (!name || strv_add(&s->mask_env, name) < 0)
+			return err_nomem(e);
+	}
+	return 0;
 }
 
 void agent_start(struct live *l)
@@ -390,6 +446,8 @@ void agent_start(struct live *l)
 	}
 	if (code == 0)
 		code = environ_for_harness(r, l->harness, &env, &err);
+	if (code == 0)
+		code = mask_additions(r, env, &spec, &err);
 	if (code == 0)
 		code = watch_start(r, l, &spec, env, &agent_callbacks, &l->agent, &err);
 	if (code == 0)

@@ -164,6 +164,14 @@ static int add_attempt(void *ctx, const struct attempt_row *row)
 		buf_addf(&p->feedback, "%s\n", row->reason);
 	if (row->feedback)
 		buf_addf(&p->feedback, "%s\n", row->feedback);
+	/* An agent that goes on with its conversation believes its files to be there. */
+	if (row->commit_oid && !p->live->carried && p->live->plan->worktrees)
+		buf_addf(&p->feedback,
+			"The worktree is as it was before that attempt. What it left is the commit "
+			"%.12s:\n`git diff HEAD %.12s` shows it, `git checkout %.12s -- PATH` "
+			"takes a "
+			"file from it.\n",
+			row->commit_oid, row->commit_oid, row->commit_oid);
 	return 0;
 }
 

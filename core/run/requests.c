@@ -224,6 +224,19 @@ int run_reset(struct run *r, int64_t plan_id, size_t *ret_count, struct err *e)
 	return code;
 }
 
+int run_send(
+	struct run *r, int64_t task_id, const char *text, const char **ret_refused, struct err *e)
+{
+	*ret_refused = "no agent works at it just now";
+	vec_foreach(l, &r->live) {
+		if (!*l || (*l)->id != task_id || !(*l)->agent || !(*l)->started)
+			continue;
+		*ret_refused = NULL;
+		return watch_send((*l)->agent, text, e);
+	}
+	return 0;
+}
+
 int run_forget(struct run *r, int64_t plan_id, struct err *e)
 {
 	if (loaded_plan(r, plan_id))

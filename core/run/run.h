@@ -99,6 +99,12 @@ int run_execute(struct run *r, char **ret_refused, struct err *e) MUST_CHECK;
  */
 int run_operate(struct run *r, const struct run_request *request, char **ret_refused,
 	struct err *e) MUST_CHECK;
+/*
+ * A person's words for the agent that works at the task. *ret_refused (static) says why there is
+ * none to hear them, NULL: they are handed over.
+ */
+int run_send(struct run *r, int64_t task_id, const char *text, const char **ret_refused,
+	struct err *e) MUST_CHECK;
 /* `plan set` on a plan that may be under way: stored, and taken up by the engine. See change_set.
  */
 int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,

@@ -73,6 +73,8 @@ int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms);
 /* Frees it once the loop lets go of it; no callback comes any more. */
 void watch_close(struct watch *w);
+/* Words for the agent. */
+int watch_send(struct watch *w, const char *text, struct err *e) MUST_CHECK;
 /* Pauses or resumes the unit; its backup deadline stands still meanwhile. */
 void watch_pause(struct watch *w);
 void watch_resume(struct watch *w);
@@ -117,6 +119,7 @@ struct live {
 			CANCELLED */
 	bool hard;
 	bool started;
+	bool carried; /* the worktree holds the last attempt's work */
 };
 
 struct rplan {

@@ -115,6 +115,7 @@ static void prepare_done(struct job *job)
 	int code = job->result;
 	if (code == 0) {
 		l->start = p->start;
+		l->carried = p->carry && p->attempt.hex[0];
 		code = run_tx(r);
 	}
 	CLEANUP_STR char *branch = git_ref_task(l->plan->name, l->name);

@@ -175,6 +175,19 @@ static json_t *method_set(struct methods *m, json_t *id, json_t *params)
 	return change_answer(id, r, refused, &e, NULL);
 }
 
+static json_t *method_send(struct methods *m, json_t *id, json_t *params)
+{
+	const char *text = json_string_value(json_object_get(params, "text"));
+	const char *refused = NULL;
+	struct err e = ERR_INIT;
+	if (!text || !text[0])
+		return methods_error(id, RPC_INVALID_PARAMS, NULL, "send: a text is needed");
+	if (run_send(m->run, json_integer_value(json_object_get(params, "task_id")), text, &refused,
+		    &e) < 0)
+		return methods_error(id, RPC_FAILED, NULL, "%s", e.msg);
+	return methods_result(id, json_pack("{s:s?}", "refused", refused));
+}
+
 static json_t *method_frozen(struct methods *m, json_t *id, json_t *params)
 {
 	bool frozen = run_is_frozen(m->run, json_integer_value(json_object_get(params, "plan_id")),
@@ -253,6 +266,8 @@ json_t *methods_answer(struct methods *m, json_t *request)
 		answer = methods_error(id, RPC_FAILED, "draining", "the engine is stopping");
 	else if (str_eq(method, "operate"))
 		answer = method_operate(m, id ? id : json_null(), params);
+	else if (str_eq(method, "send"))
+		answer = method_send(m, id ? id : json_null(), params);
 	else if (str_eq(method, "frozen"))
 		answer = method_frozen(m, id ? id : json_null(), params);
 	else if (str_eq(method, "plan.set"))

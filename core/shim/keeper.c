@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "os/file.h"
 #include "os/lock.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@ extern char **environ;
 #define OOM_SCORE_RAISE  500
 #define OOM_SCORE_MAX    1000
 #define JOURNAL_RETRY_MS 1000
+#define WAIT_MAX_MS      (366 * INT64_C(86400000))
 
 void poll_add(struct keeper *k, int fd, short events, poll_fn fn, void *user)
 {
@@ -97,6 +99,13 @@ void keeper_note_output(struct keeper *k, size_t bytes)
 	k->exit.bytes += (int64_t)bytes;
 	k->rate_bytes += (int64_t)bytes;
 	k->quiet_since = clock_mono_ms();
+}
+
+void keeper_note_wait(struct keeper *k, int64_t until)
+{
+	int64_t wait_ms = until - clock_wall_ms();
+	if (wait_ms > 0 && wait_ms <= WAIT_MAX_MS)
+		k->quiet_since = clock_mono_ms() + wait_ms;
 }
 
 void keeper_spawn_init(const struct keeper *k, struct spawn *ret)
@@ -263,7 +272,7 @@ static int set_up(struct keeper *k, int engine_fd, struct err *e)
 		return r;
 	k->child_oom_score = own_oom_score();
 	json_t *who = identity(k);
-	CLEANUP_STR char *text = who ? json_dumps(who, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = who ? json_text_dump(who, JSON_COMPACT) : NULL;
 	r = text ? lock_write_holder(k->lock_fd, text, e) : err_nomem(e);
 	if (r == 0)
 		r = make_tmpdir(k, e);
