@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import platform
 
 import pytest
 
@@ -89,6 +90,30 @@ def test_a_home_of_its_own(fake, repo, dialect):
     assert "XDG_DATA_HOME" not in env
     if dialect == "codex":
         assert env["CODEX_HOME"] == env["HOME"] + "/.codex" and os.path.isdir(env["CODEX_HOME"])
+
+
+@pytest.mark.parametrize("dialect,launcher,native", [
+    ("codex", "@openai/codex/bin/codex.js",
+     "@openai/codex-linux-{npm}/vendor/{rust}-unknown-linux-musl/bin/codex"),
+    ("claude", "@anthropic-ai/claude-code/bin/claude",
+     "@anthropic-ai/claude-code/node_modules/@anthropic-ai/claude-code-linux-{npm}/claude"),
+    ("opencode", "opencode-ai/bin/opencode", "opencode-linux-{npm}/bin/opencode"),
+])
+def test_the_native_program_behind_a_launcher(fake, repo, dialect, launcher, native):
+    agent = fake(dialect, [GOOD])
+    rust = platform.machine()
+    npm = {"x86_64": "x64", "aarch64": "arm64"}[rust]
+    program = repo.home / "node_modules" / native.format(npm=npm, rust=rust)
+    for path, text in ((repo.home / "node_modules" / launcher, "#!/bin/sh\nexit 99\n"),
+                       (program, (repo.home / "fake").read_text())):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    (repo.home / "linked").symlink_to(repo.home / "node_modules" / launcher)
+    config = (repo.path / "orch.ini").read_text()
+    repo.write("orch.ini", config.replace(str(repo.home / "fake"), str(repo.home / "linked")))
+    assert agent.dispatch().halt["tasks"] == {"passed": 1}
+    assert str(program) in repo.orch("harness", "check", dialect).out
 
 
 def test_odd_lines_do_no_harm(fake, repo, dialect):
