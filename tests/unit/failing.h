@@ -11,7 +11,8 @@
  * memory is given back, all descriptors are closed, and no temporary file is left.
  *
  * One point alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all
- * allocations and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and with it set the stack of the call that failed.
+ * allocations and writes from the n-th on, or all calls of the name of the n-th. A failure prints
+ * this, and with it set the stack of the call that failed.
  */
 #ifndef FAILING_H
 #define FAILING_H
