@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/version.h"
 
+#include "base/clock.h"
 #include "base/map.h"
 #include "base/str.h"
 #include "os/cgroup.h"
@@ -11,6 +12,8 @@
 
 #include <errno.h>
 #include <string.h>
+
+#define GIT_VERSION_MS 10000
 
 struct doctor {
 	struct cli *cli;
@@ -39,11 +42,15 @@ static int look_at_place(struct doctor *d)
 	const struct site *site = d->at.site;
 	struct site_engine engine = {0};
 	struct err e = ERR_INIT, why = ERR_INIT;
+	struct git_ctx git = site_git(site);
+	git.deadline_ms = deadline_after(GIT_VERSION_MS);
+	if (site->repo && git_check_version(&git, site->repo, &why) < 0)
+		diags_error(&d->diags, NULL, 0, "%s", why.msg);
 	if (site->repo)
 		fact(d, "repository", "%s (%s%s, git %s)", site->root,
 			site->repo->head_branch ? "branch " : "",
 			site->repo->head_branch ? site->repo->head_branch : "detached HEAD",
-			site->repo->version);
+			site->repo->version ? site->repo->version : "that cannot be used");
 	else
 		fact(d, "repository", "none; only plans with isolation = none can run in %s",
 			site->root);

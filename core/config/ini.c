@@ -398,10 +398,16 @@ static char *next_short_line(char *str, int num, void *stream)
 		if (r->failed || !ini_lines_next(&r->lines, &line, &len))
 			return NULL;
 		put_line(r, line, len);
+		/* Before the next line resets them. */
+		if (buf_check(&r->out) < 0 || buf_check(&r->section) < 0 ||
+			buf_check(&r->blanks) < 0) {
+			r->failed = true;
+			return NULL;
+		}
 	}
 	const char *from = r->out.data + r->out_at;
 	size_t n = (size_t)((const char *)memchr(from, '\n', r->out.len - r->out_at) - from) + 1;
-	if (buf_check(&r->out) < 0 || num < 0 || n >= (size_t)num) {
+	if (num < 0 || n >= (size_t)num) {
 		r->failed = true;
 		return NULL;
 	}

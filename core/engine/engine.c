@@ -83,11 +83,20 @@ struct engine_action *action_add_task(
 	return a;
 }
 
-void plan_save(struct engine *e, struct engine_plan *p)
+void action_say(struct engine *e, struct engine_action *a, const char *text)
+{
+	/* What stands in for an action that found no room is not freed with the others. */
+	a->text = e->out_of_memory ? NULL : strdup(text);
+	if (!a->text)
+		e->out_of_memory = true;
+}
+
+struct engine_action *plan_save(struct engine *e, struct engine_plan *p)
 {
 	struct engine_action *a = action_add(e, ACT_SAVE_PLAN);
 	a->plan = (uint32_t)(p - e->plans.items);
 	a->plan_status = p->status;
+	return a;
 }
 
 /* ---- the one place that changes a mode ---- */
@@ -169,11 +178,8 @@ void task_enter(struct engine *e, struct engine_task *t, enum engine_mode mode, 
 	a->outcome = t->attempt_open ? OUTCOME_NONE : t->outcome;
 	a->code = why.code;
 	a->verdict = why.verdict;
-	if (why.text) {
-		a->text = strdup(why.text);
-		if (!a->text)
-			e->out_of_memory = true;
-	}
+	if (why.text)
+		action_say(e, a, why.text);
 	a->task_after = *t;
 }
 
@@ -424,7 +430,9 @@ int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
 	e->delay.before = delay_before;
 	vec_foreach(p, &e->plans)
 		if (plan_grow(e, p) < 0)
-			return -ENOMEM;
+			e->out_of_memory = true;
+	if (e->out_of_memory)
+		return -ENOMEM;
 	for (; e->plans_begun < e->plans.count; e->plans_begun++)
 		plan_start(e, &e->plans.items[e->plans_begun]);
 	for (; e->tasks_begun < e->tasks.count; e->tasks_begun++)
@@ -542,6 +550,8 @@ static void step_global(struct engine *e, const struct engine_event *ev)
 int engine_step(struct engine *e, const struct engine_event *ev, struct engine_actions *actions,
 	struct err *err)
 {
+	if (e->out_of_memory)
+		return err_nomem(err);
 	assert(ev->now >= e->now);
 	e->actions = actions;
 	e->now = ev->now;

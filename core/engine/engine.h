@@ -336,8 +336,9 @@ void engine_actions_reset(struct engine_actions *a);
  */
 int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions) MUST_CHECK;
 /*
- * One step. 0; -ENOMEM; -EPROTO when the event cannot happen in the task's mode (our own error: the
- * message names both). The engine's state is then unchanged.
+ * One step. 0; -EPROTO when the event cannot happen in the task's mode (our own error: the message
+ * names both; the engine's state is unchanged); -ENOMEM: what was appended must not be carried out,
+ * and every further step says the same. An engine built anew from what was saved goes on.
  */
 int engine_step(struct engine *e, const struct engine_event *event, struct engine_actions *actions,
 	struct err *err) MUST_CHECK;

@@ -126,8 +126,7 @@ static void plan_halt(struct engine *e, struct engine_plan *p)
 	p->halted = true;
 	p->drain_deadline = TIME_NEVER;
 	p->status = halt_plan_status(p, reason);
-	plan_save(e, p);
-	struct engine_action *save = &e->actions->list.items[e->actions->list.count - 1];
+	struct engine_action *save = plan_save(e, p);
 	save->halted = true;
 	save->halt = reason;
 	save->also = set & ~(1U << reason);

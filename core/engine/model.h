@@ -108,7 +108,10 @@ static inline uint32_t task_index(const struct engine *e, const struct engine_ta
 struct engine_action *action_add(struct engine *e, enum engine_action_kind kind);
 struct engine_action *action_add_task(
 	struct engine *e, enum engine_action_kind kind, const struct engine_task *t);
-void plan_save(struct engine *e, struct engine_plan *p);
+/* Returns the action, valid until the next one. */
+struct engine_action *plan_save(struct engine *e, struct engine_plan *p);
+/* Gives the action a copy of the text. */
+void action_say(struct engine *e, struct engine_action *a, const char *text);
 
 /* Changes the mode; where the status changes too, saves it with the reason. */
 struct reason {

@@ -237,10 +237,7 @@ static void approve(struct engine *e, struct engine_task *t, const struct engine
 
 static void refuse(struct engine *e, struct engine_task *t, const char *text)
 {
-	struct engine_action *a = action_add_task(e, ACT_REFUSE, t);
-	a->text = strdup(text);
-	if (!a->text)
-		e->out_of_memory = true;
+	action_say(e, action_add_task(e, ACT_REFUSE, t), text);
 }
 
 static void override(struct engine *e, struct engine_task *t, const struct engine_event *ev)

@@ -50,6 +50,8 @@ struct git_repo {
 	char *head_branch;   /* "main"; NULL when HEAD is detached */
 };
 
+struct git_reader;
+
 /* How to call git, and on which repository. Everything is borrowed; copy it to change a field. */
 struct git_ctx {
 	const struct git_repo *repo;
@@ -57,6 +59,7 @@ struct git_ctx {
 	int cancel_fd;       /* readable: give up; -1: none */
 	int64_t deadline_ms; /* absolute, monotonic */
 	const struct spawn_origin *origin;
+	struct git_reader *reader; /* NULL: a process for each question */
 };
 
 #define GIT_CTX_INIT \

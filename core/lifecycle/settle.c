@@ -7,6 +7,7 @@
 #include "os/cgroup.h"
 #include "os/file.h"
 #include "os/lock.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +36,10 @@ int holder_read(int dirfd, struct holder *ret, struct err *e)
 	if (r < 0)
 		return r;
 	struct holder h = {0};
-	json_t *o = json_loadb(buf_cstr(&text), text.len, 0, NULL);
+	json_t *o = NULL;
+	/* Whoever wrote nothing that can be read is nobody; but not for want of memory. */
+	if (json_text_parse(buf_cstr(&text), text.len, 0, &o, NULL) == -ENOMEM)
+		return err_nomem(e);
 	const char *boot_id = json_string_value(json_object_get(o, "boot_id"));
 	if (boot_id && strlen(boot_id) <= BOOT_ID_LEN) {
 		h.id.pid = (pid_t)json_integer_value(json_object_get(o, "pid"));

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/file.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -171,7 +172,7 @@ int unit_read(struct unit *u, struct unit_event *ret, struct err *e)
 /* Consumes message. */
 static int say(struct unit *u, json_t *message, struct err *e)
 {
-	CLEANUP_STR char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = message ? json_text_dump(message, JSON_COMPACT) : NULL;
 	json_decref(message);
 	if (!text)
 		return err_set(e, -EINVAL, "cannot tell unit %s: the text is not UTF-8", u->id);

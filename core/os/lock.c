@@ -50,12 +50,15 @@ bool fd_on_network_fs(int fd)
 	}
 }
 
-/* Whether `name` still is the file we have locked. */
-static bool same_file(int dirfd, const char *name, int fd)
+/* 0 when `name` still is the file we have locked, -ESTALE when it is another or gone, -errno. */
+static int check_same_file(int dirfd, const char *name, int fd)
 {
 	struct stat a, b;
-	return fstat(fd, &a) == 0 && fstatat(dirfd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	if (fstat(fd, &a) < 0)
+		return -errno;
+	if (fstatat(dirfd, name, &b, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? -ESTALE : -errno;
+	return a.st_dev == b.st_dev && a.st_ino == b.st_ino ? 0 : -ESTALE;
 }
 
 /* One try: 0, LOCK_HELD, -ESTALE (the file was replaced meanwhile), -errno. */
@@ -72,10 +75,10 @@ static int try_lock(int dirfd, const char *name, int flags, int *ret_fd)
 		if (errno != EINTR)
 			return -errno;
 	}
-	if (!same_file(dirfd, name, fd))
-		return -ESTALE;
-	*ret_fd = TAKE_FD(fd);
-	return 0;
+	int r = check_same_file(dirfd, name, fd);
+	if (r == 0)
+		*ret_fd = TAKE_FD(fd);
+	return r;
 }
 
 static int take(
@@ -142,7 +145,6 @@ int lock_write_holder(int lock_fd, const char *text, struct err *e)
 
 int lock_read_holder(int dirfd, const char *name, struct buf *ret, struct err *e)
 {
-	if (!file_exists(dirfd, name))
-		return 0;
-	return file_read(dirfd, name, HOLDER_MAX, ret, e);
+	int r = file_read(dirfd, name, HOLDER_MAX, ret, e);
+	return r == -ENOENT ? 0 : r;
 }

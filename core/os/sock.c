@@ -142,7 +142,10 @@ ssize_t sock_recv_fds(int fd, void *data, size_t size, int *ret_fds, size_t n_fd
 		.msg_iovlen = 1,
 		.msg_control = space.bytes,
 		.msg_controllen = sizeof(space.bytes)};
-	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	ssize_t n;
+	do {
+		n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return n < 0 ? -errno : 0;
 	int fds[SOCK_FDS_MAX];

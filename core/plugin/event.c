@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -175,7 +176,7 @@ static int shorten(json_t *data, size_t limit)
 		const char *text = json_string_value(value);
 		size_t len = text ? json_string_length(value) : 0;
 		if (json_is_object(value) || json_is_array(value)) {
-			dumped = json_dumps(value, JSON_COMPACT);
+			dumped = json_text_dump(value, JSON_COMPACT);
 			if (!dumped)
 				return -ENOMEM;
 			text = dumped;
@@ -193,7 +194,7 @@ static int shorten(json_t *data, size_t limit)
 static char *dump_event(const char *kind, json_t *data, size_t *ret_len)
 {
 	json_t *event = json_pack("{s:s,s:O}", "kind", kind, "data", data);
-	char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
+	char *text = event ? json_text_dump(event, JSON_COMPACT) : NULL;
 	json_decref(event);
 	if (text)
 		*ret_len = strlen(text);
@@ -292,11 +293,10 @@ static int parse_json(const char *text, size_t len, json_t **ret, struct err *e)
 		len = clean.len;
 	}
 	json_error_t error;
-	json_t *json = json_loadb(text, len, 0, &error);
-	if (!json)
-		return err_set(e, -EINVAL, "not JSON: %s", error.text);
-	*ret = json;
-	return 0;
+	int r = json_text_parse(text, len, 0, ret, &error);
+	if (r == -ENOMEM)
+		return err_nomem(e);
+	return r < 0 ? err_set(e, -EINVAL, "not JSON: %s", error.text) : 0;
 }
 
 int event_parse(

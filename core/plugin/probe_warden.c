@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "os/proc.h"
 #include "os/spawn.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +20,7 @@ extern char **environ;
 /* Writes one line; consumes json. What cannot be written is missed by the caller, who says so. */
 static void say(json_t *json)
 {
-	CLEANUP_STR char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = json ? json_text_dump(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	CLEANUP_STR char *line = text ? str_printf("%s\n", text) : NULL;
 	if (line)

@@ -173,6 +173,19 @@ static int read_offset(void *ctx, const struct unit_row *row)
 	return 0;
 }
 
+static void recall_usage(struct recall *re, const json_t *data)
+{
+	struct live *l = re->live;
+	const char *id = json_string_value(json_object_get(data, "id"));
+	bool total = json_is_true(json_object_get(data, "total"));
+	l->usage_is_total |= total;
+	struct usage_seen *seen = id && !total ? usage_of(l, id, re->err) : NULL;
+	if (!seen)
+		return;
+	usage_counts(data, seen->counts);
+	seen->cost = json_number_value(json_object_get(data, "cost"));
+}
+
 /* The session, and what was counted of each message, which may still grow. */
 static int read_event(void *ctx, const struct event_row *row)
 {
@@ -182,16 +195,10 @@ static int read_event(void *ctx, const struct event_row *row)
 	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
 		return 0;
 	json_t *data = json_loads(row->data, 0, NULL);
-	const char *id = json_string_value(json_object_get(data, "id"));
-	if (is_session && str_replace(&l->session, id) < 0)
-		(void)err_nomem(re->err);
-	bool total = json_is_true(json_object_get(data, "total"));
-	l->usage_is_total |= total;
-	struct usage_seen *seen = id && !total && !is_session ? usage_of(l, id, re->err) : NULL;
-	if (seen) {
-		usage_counts(data, seen->counts);
-		seen->cost = json_number_value(json_object_get(data, "cost"));
-	}
+	if (!is_session)
+		recall_usage(re, data);
+	else if (str_replace(&l->session, json_string_value(json_object_get(data, "id"))) < 0)
+		err_nomem(re->err);
 	json_decref(data);
 	return re->err->code;
 }

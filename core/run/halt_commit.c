@@ -33,6 +33,9 @@ static void commit_state(
 	struct git_oid oid = GIT_OID_NONE;
 	bool changed = false;
 	ctx.lock_fd = r->git_lock;
+	/* Whoever stops it a second time does not want to wait for this either. */
+	if (r->interrupted)
+		ctx.cancel_fd = r->options.signal_fd;
 	int code = name && message ? snapshot_build(r->store, p->id, &text, &err) : err_nomem(&err);
 	ctx.deadline_ms = deadline_after(HALT_COMMIT_MS);
 	if (code == 0 && r->config->halt.commit == CONFIG_HALT_COMMIT_BRANCH)

@@ -379,6 +379,12 @@ struct store *run_store(struct run *r)
 	return r->store;
 }
 
+void run_observe(struct run *r, void (*fn)(void *ctx), void *ctx)
+{
+	r->observer = fn;
+	r->observer_ctx = ctx;
+}
+
 bool run_is_over(const struct run *r)
 {
 	return r->over;

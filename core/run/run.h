@@ -121,6 +121,8 @@ int run_approve(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
 /* Whether every unit under way of the task (0: of the plan) stands still, as its keeper says. */
 bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id);
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e) MUST_CHECK;
+/* fn is called on the loop whenever something was committed; NULL: nobody any more. */
+void run_observe(struct run *r, void (*fn)(void *ctx), void *ctx);
 /* As a stop signal does: the first drains, the second ends everything at once. */
 void run_stop(struct run *r);
 struct uv_loop_s *run_loop(struct run *r);

@@ -191,6 +191,8 @@ struct run {
 	struct tamper_view tamper; /* the shared repository as it is known */
 	struct hook *hooks;        /* running, or waiting for their turn; oldest first */
 	uint32_t hooks_running;
+	void (*observer)(void *ctx);
+	void *observer_ctx;
 	bool over; /* everything has halted: nothing more is taken up */
 	bool begun;
 	bool interrupted, killed, aborted;

@@ -179,7 +179,8 @@ static void discard_worktree(struct run *r, const struct engine_action *a)
 static bool commit(struct run *r)
 {
 	uv_timer_stop(&r->flush);
-	if (store_in_transaction(r->store)) {
+	bool committed = store_in_transaction(r->store);
+	if (committed) {
 		struct err err = ERR_INIT;
 		int code = store_commit(r->store, &err);
 		if (code < 0) {
@@ -200,6 +201,8 @@ static bool commit(struct run *r)
 		if (a->kind == ACT_SAVE_TASK)
 			live_drop_if_idle(r, a->task);
 	engine_actions_reset(&r->unsaved);
+	if (committed && r->observer)
+		r->observer(r->observer_ctx);
 	return true;
 }
 

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "plan/plan.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -231,6 +232,17 @@ static json_t *method_status(struct methods *m, json_t *id)
 	return methods_result(
 		id, json_pack("{s:i, s:i, s:s, s:i}", "version", 1, "pid", (int)getpid(), "phase",
 			    phase, "units", (int)run_unit_count(m->run)));
+}
+
+int methods_subscribe(struct methods *m, const json_t *params, int64_t *ret_from, struct err *e)
+{
+	const json_t *from = json_object_get(params, "from_seq");
+	if (!from)
+		return store_next_event(run_store(m->run), ret_from, e);
+	if (!json_is_integer(from) || json_integer_value(from) < 0)
+		return err_set(e, -EINVAL, "subscribe: from_seq is a number, 0 or more");
+	*ret_from = json_integer_value(from);
+	return 0;
 }
 
 json_t *methods_answer(struct methods *m, json_t *request)

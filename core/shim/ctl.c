@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/sock.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -79,7 +80,7 @@ static void conn_flush(struct conn *c)
 /* Consumes message. */
 static void conn_say(struct keeper *k, struct conn *c, json_t *message)
 {
-	CLEANUP_STR char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = message ? json_text_dump(message, JSON_COMPACT) : NULL;
 	json_decref(message);
 	if (!text || c->fd < 0)
 		return;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -282,7 +283,7 @@ static int host_process_start(const struct orch_host *api, const struct orch_pro
 	if (r < 0)
 		return r;
 	json_t *request = start_request(h, &spec);
-	CLEANUP_STR char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = request ? json_text_dump(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	if (!text)
 		return -ENOMEM;

@@ -2,6 +2,7 @@
 #include "shim/host_impl.h"
 
 #include "base/str.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -33,7 +34,7 @@ void host_send_last(struct host *h)
 
 void host_send_json(struct host *h, enum proto_type type, uint32_t id, json_t *payload)
 {
-	CLEANUP_STR char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = payload ? json_text_dump(payload, JSON_COMPACT) : NULL;
 	json_decref(payload);
 	if (!text)
 		_exit(HOST_EXIT_SOCKET);

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "os/file.h"
 #include "os/lock.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -271,7 +272,7 @@ static int set_up(struct keeper *k, int engine_fd, struct err *e)
 		return r;
 	k->child_oom_score = own_oom_score();
 	json_t *who = identity(k);
-	CLEANUP_STR char *text = who ? json_dumps(who, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = who ? json_text_dump(who, JSON_COMPACT) : NULL;
 	r = text ? lock_write_holder(k->lock_fd, text, e) : err_nomem(e);
 	if (r == 0)
 		r = make_tmpdir(k, e);

@@ -2,6 +2,7 @@
 #include "shim/proto.h"
 
 #include "base/str.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -116,8 +117,11 @@ int proto_reader_next(struct proto_reader *r, struct proto_frame *ret, struct er
 int proto_frame_json(const struct proto_frame *f, json_t **ret, struct err *e)
 {
 	json_error_t error;
-	json_t *json = json_loadb(f->data, f->len, JSON_REJECT_DUPLICATES, &error);
-	if (!json)
+	json_t *json = NULL;
+	int r = json_text_parse(f->data, f->len, JSON_REJECT_DUPLICATES, &json, &error);
+	if (r == -ENOMEM)
+		return err_nomem(e);
+	if (r < 0)
 		return err_set(
 			e, -EPROTO, "%s: not JSON: %s", proto_type_name(f->type), error.text);
 	if (!json_is_object(json)) {
@@ -161,7 +165,7 @@ int proto_write(struct proto_writer *w, enum proto_type type, uint16_t flags, ui
 
 int proto_write_json(struct proto_writer *w, enum proto_type type, uint32_t id, json_t *payload)
 {
-	CLEANUP_STR char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = payload ? json_text_dump(payload, JSON_COMPACT) : NULL;
 	json_decref(payload);
 	return text ? proto_write(w, type, 0, id, text, strlen(text)) : -ENOMEM;
 }
@@ -217,7 +221,7 @@ int proto_send(
 
 int proto_send_json(int fd, enum proto_type type, uint32_t id, json_t *payload)
 {
-	CLEANUP_STR char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = payload ? json_text_dump(payload, JSON_COMPACT) : NULL;
 	json_decref(payload);
 	return text ? proto_send(fd, type, 0, id, text, strlen(text)) : -ENOMEM;
 }

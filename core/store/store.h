@@ -297,6 +297,17 @@ typedef int (*event_row_fn)(void *ctx, const struct event_row *row);
 /* Events of a task (0: of the whole plan) with seq > after, in order. */
 int store_each_event(struct store *s, int64_t plan_id, int64_t task_id, int64_t after,
 	event_row_fn fn, void *ctx, struct err *e) MUST_CHECK;
+/* The data of the newest event of a kind of a task's attempt; owned, NULL where there is none. */
+int store_last_event(struct store *s, int64_t task_id, int64_t attempt, const char *kind,
+	char **ret, struct err *e) MUST_CHECK;
+/* Events of all plans with seq >= from, in order, at most `limit`, with the names of plan and task.
+ */
+typedef int (*named_event_fn)(
+	void *ctx, const struct event_row *row, const char *plan, const char *task);
+int store_each_named_event(struct store *s, int64_t from, int64_t limit, named_event_fn fn,
+	void *ctx, struct err *e) MUST_CHECK;
+/* The seq that the next event will have, or a lower one. */
+int store_next_event(struct store *s, int64_t *ret, struct err *e) MUST_CHECK;
 /* Findings of a plan's agents, in order; data is JSON as it was stored. */
 typedef int (*finding_fn)(void *ctx, const char *task, const char *data);
 int store_each_finding(

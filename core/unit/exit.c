@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "os/file.h"
+#include "unit/json_text.h"
 #include "unit/spec.h"
 
 #include <errno.h>
@@ -156,8 +157,11 @@ int unit_exit_reserve(int dirfd, int *ret_fd, struct err *e)
 	if (fd < 0)
 		return err_errno(e, -errno, "cannot make '%s'", UNIT_FILE_TMP);
 	/* fallocate(2) itself: where a file system has none there is nothing to reserve. */
-	if (fallocate(fd, 0, 0, UNIT_EXIT_MAX_BYTES) < 0 && errno != EOPNOTSUPP &&
-		errno != ENOSYS) {
+	int reserved;
+	do {
+		reserved = fallocate(fd, 0, 0, UNIT_EXIT_MAX_BYTES);
+	} while (reserved < 0 && errno == EINTR);
+	if (reserved < 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
 		int r = err_errno(e, -errno, "cannot reserve space for '%s'", UNIT_FILE_EXIT);
 		unlinkat(dirfd, UNIT_FILE_TMP, 0);
 		return r;
@@ -190,12 +194,12 @@ int unit_exit_commit(int dirfd, int reserve_fd, const struct unit_exit *x, struc
 	json_t *o = json_object();
 	if (!o)
 		return err_nomem(e);
-	CLEANUP_STR char *text = exit_to_json(x, o) == 0 ? json_dumps(o, JSON_INDENT(1)) : NULL;
+	CLEANUP_STR char *text = exit_to_json(x, o) == 0 ? json_text_dump(o, JSON_INDENT(1)) : NULL;
 	if (text && strlen(text) > UNIT_EXIT_MAX_BYTES) {
 		/* Control characters take six bytes each. */
 		(void)json_object_del(o, "last_message"); /* not there: nothing to do */
 		free(text);
-		text = json_dumps(o, JSON_INDENT(1));
+		text = json_text_dump(o, JSON_INDENT(1));
 	}
 	json_decref(o);
 	if (!text)
@@ -241,8 +245,11 @@ int unit_exit_load(int dirfd, struct unit_exit *ret, struct err *e)
 	if (r < 0)
 		return r;
 	json_error_t error;
-	json_t *o = json_loadb(buf_cstr(&text), text.len, 0, &error);
-	if (!o)
+	json_t *o = NULL;
+	r = json_text_parse(buf_cstr(&text), text.len, 0, &o, &error);
+	if (r == -ENOMEM)
+		return err_nomem(e);
+	if (r < 0)
 		return err_set(e, -EBADMSG, UNIT_FILE_EXIT ": %s", error.text);
 	CLEANUP_UNIT_EXIT struct unit_exit x = UNIT_EXIT_INIT;
 	r = read_exit(o, &x, e);

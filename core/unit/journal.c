@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "os/file.h"
+#include "unit/json_text.h"
 #include "unit/spec.h"
 
 #include <errno.h>
@@ -28,7 +29,10 @@ static int64_t whole_lines(int fd, int64_t size, int64_t *ret_seq)
 	ssize_t begin = n - 1;
 	while (begin > 0 && tail[begin - 1] != '\n')
 		begin--;
-	json_t *line = json_loadb(tail + begin, (size_t)(n - begin), 0, NULL);
+	/* A line that is no JSON has no number; but not for want of memory. */
+	json_t *line = NULL;
+	if (json_text_parse(tail + begin, (size_t)(n - begin), 0, &line, NULL) == -ENOMEM)
+		return -ENOMEM;
 	*ret_seq = json_integer_value(json_object_get(line, "seq"));
 	json_decref(line);
 	return from + n;
@@ -62,7 +66,7 @@ void journal_close(struct journal *j)
 	*j = (struct journal){.fd = -1};
 }
 
-/* A copy of a value in which no string is longer than max; *cut when one was. */
+/* A copy of a value in which no string is longer than max; *cut when one was. NULL: no memory. */
 static json_t *shorten(const json_t *value, size_t max, bool *cut)
 {
 	if (json_is_string(value)) {
@@ -75,18 +79,24 @@ static json_t *shorten(const json_t *value, size_t max, bool *cut)
 		json_t *copy = json_array();
 		size_t i;
 		json_t *item;
-		json_array_foreach(value, i, item)
-			if (json_array_append_new(copy, shorten(item, max, cut)) < 0)
-				break;
+		json_array_foreach(value, i, item) {
+			if (json_array_append_new(copy, shorten(item, max, cut)) < 0) {
+				json_decref(copy);
+				return NULL;
+			}
+		}
 		return copy;
 	}
 	if (json_is_object(value)) {
 		json_t *copy = json_object();
 		const char *key;
 		json_t *item;
-		json_object_foreach((json_t *)(uintptr_t)value, key, item)
-			if (json_object_set_new(copy, key, shorten(item, max, cut)) < 0)
-				break;
+		json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+			if (json_object_set_new(copy, key, shorten(item, max, cut)) < 0) {
+				json_decref(copy);
+				return NULL;
+			}
+		}
 		return copy;
 	}
 	return json_deep_copy(value);
@@ -95,7 +105,7 @@ static json_t *shorten(const json_t *value, size_t max, bool *cut)
 /* What has too many parts to be shortened string by string: its text, from the beginning. */
 static json_t *flatten(const json_t *data)
 {
-	CLEANUP_STR char *text = json_dumps(data, JSON_COMPACT);
+	CLEANUP_STR char *text = json_text_dump(data, JSON_COMPACT);
 	json_t *flat = json_object();
 	if (!text || json_object_set_new(flat, "text",
 			     json_stringn(text, utf8_cut(text, strlen(text), 8192))) < 0) {
@@ -105,23 +115,25 @@ static json_t *flatten(const json_t *data)
 	return flat;
 }
 
-/* Numbers, booleans, and strings stay; nested values become their text. */
+/* Numbers, booleans, and strings stay; a nested value becomes its text. */
+static json_t *flatten_member(const json_t *item)
+{
+	bool cut = false;
+	if (!json_is_object(item) && !json_is_array(item))
+		return shorten(item, 1024, &cut);
+	CLEANUP_STR char *text = json_text_dump(item, JSON_COMPACT);
+	return text ? json_stringn(text, utf8_cut(text, strlen(text), 4096)) : NULL;
+}
+
 static json_t *flatten_members(const json_t *data)
 {
 	json_t *flat = json_object();
 	const char *key;
 	json_t *item;
 	json_object_foreach((json_t *)(uintptr_t)data, key, item) {
-		if (json_is_object(item) || json_is_array(item)) {
-			CLEANUP_STR char *text = json_dumps(item, JSON_COMPACT);
-			size_t len = text ? strlen(text) : 0;
-			if (json_object_set_new(flat, key,
-				    json_stringn(text ? text : "", utf8_cut(text, len, 4096))) < 0)
-				break;
-		} else {
-			bool cut = false;
-			if (json_object_set_new(flat, key, shorten(item, 1024, &cut)) < 0)
-				break;
+		if (json_object_set_new(flat, key, flatten_member(item)) < 0) {
+			json_decref(flat);
+			return NULL;
 		}
 	}
 	return flat;
@@ -131,7 +143,7 @@ static json_t *flatten_members(const json_t *data)
 static void format_line(
 	struct buf *out, int64_t seq, int64_t at, const char *kind, json_t *data, bool cut)
 {
-	CLEANUP_STR char *text = data ? json_dumps(data, JSON_COMPACT) : NULL;
+	CLEANUP_STR char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
 	json_decref(data);
 	buf_reset(out);
 	if (!text) {
@@ -165,6 +177,11 @@ int journal_flush(struct journal *j)
 {
 	if (j->pending.len == 0)
 		return 0;
+	/* Half a line that could not be taken back would take this one with it. */
+	if (j->error && ftruncate(j->fd, j->size_bytes) < 0) {
+		j->error = -errno;
+		return JOURNAL_BLOCKED;
+	}
 	ssize_t n;
 	do {
 		n = write(j->fd, j->pending.data, j->pending.len);
@@ -177,7 +194,7 @@ int journal_flush(struct journal *j)
 		return 0;
 	}
 	j->error = n < 0 ? -errno : -ENOSPC;
-	/* Readers stop at the last newline, so half a line harms only the next writer. */
+	/* Readers stop at the last newline, so half a line harms only the next write. */
 	if (n > 0 && ftruncate(j->fd, j->size_bytes) < 0)
 		j->error = -errno;
 	return JOURNAL_BLOCKED;
@@ -208,10 +225,12 @@ int journal_sync(struct journal *j, struct err *e)
 	return 0;
 }
 
-/* 1: an event; 0: not one. */
+/* 1: an event; 0: not one; -ENOMEM. */
 static int parse_line(const char *text, size_t len, journal_fn fn, void *user, int *ret_result)
 {
-	json_t *line = json_loadb(text, len, 0, NULL);
+	json_t *line = NULL;
+	if (json_text_parse(text, len, 0, &line, NULL) == -ENOMEM)
+		return -ENOMEM;
 	json_t *data = json_object_get(line, "data");
 	const char *kind = json_string_value(json_object_get(line, "kind"));
 	int is_event = json_is_object(data) && kind &&
@@ -258,8 +277,10 @@ int journal_read(int dirfd, int64_t *offset, size_t max_bytes, journal_fn fn, vo
 	const char *p = chunk.data, *end = chunk.data + n;
 	const char *newline;
 	while (result == 0 && p < end && (newline = memchr(p, '\n', (size_t)(end - p)))) {
-		if (!parse_line(p, (size_t)(newline - p), fn, user, &result))
-			not_events++;
+		int r = parse_line(p, (size_t)(newline - p), fn, user, &result);
+		if (r < 0)
+			return err_nomem(e); /* the lines before it were handed over */
+		not_events += r == 0;
 		*offset += newline + 1 - p;
 		p = newline + 1;
 	}

@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "os/file.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -230,7 +231,31 @@ static int spec_to_json(const struct unit_spec *s, json_t *o)
 	r |= set(o, "resume", json_boolean(s->resume));
 	r |= set(o, "containment", json_string(unit_containment_name(s->containment)));
 	r |= set(o, "on_crash", json_string(unit_on_crash_name(s->on_crash)));
-	return r < 0 ? -EINVAL : 0;
+	return r < 0 ? -ENOMEM : 0;
+}
+
+/* jansson does not tell a text that is no UTF-8 from out of memory. */
+static bool is_text(const char *s)
+{
+	return !s || utf8_is_valid(s, strlen(s));
+}
+
+static bool strv_is_text(char *const *v)
+{
+	for (size_t i = 0; v && v[i]; i++)
+		if (!is_text(v[i]))
+			return false;
+	return true;
+}
+
+static bool spec_is_text(const struct unit_spec *s)
+{
+	bool valid = strv_is_text(s->argv) && strv_is_text(s->mask_env);
+	for (size_t i = 0; i < COUNT(strings); i++)
+		valid = valid && is_text(*string_at(s, strings[i].offset));
+	vec_foreach(option, &s->options)
+		valid = valid && is_text(option->key) && is_text(option->value);
+	return valid;
 }
 
 int unit_spec_write(int dirfd, const struct unit_spec *s, struct err *e)
@@ -238,13 +263,13 @@ int unit_spec_write(int dirfd, const struct unit_spec *s, struct err *e)
 	json_t *o = json_object();
 	if (!o)
 		return err_nomem(e);
-	int r = spec_to_json(s, o);
-	CLEANUP_STR char *text = r == 0 ? json_dumps(o, JSON_INDENT(1)) : NULL;
+	CLEANUP_STR char *text = spec_to_json(s, o) == 0 ? json_text_dump(o, JSON_INDENT(1)) : NULL;
 	json_decref(o);
-	if (!text)
+	if (!text && !spec_is_text(s))
 		return err_set(e, -EINVAL,
-			"cannot write the unit's " UNIT_FILE_SPEC
-			": a text in it is not UTF-8, or memory is out");
+			"cannot write the unit's " UNIT_FILE_SPEC ": a text in it is not UTF-8");
+	if (!text)
+		return err_nomem(e);
 	return file_write_new(dirfd, UNIT_FILE_SPEC, text, strlen(text), 0600, e);
 }
 
@@ -332,9 +357,10 @@ int unit_spec_read(int dirfd, struct unit_spec *ret, struct err *e)
 	if (r < 0)
 		return r;
 	json_error_t error;
-	json_t *o = json_loadb(buf_cstr(&text), text.len, JSON_REJECT_DUPLICATES, &error);
-	if (!o)
-		return bad(e, error.text);
+	json_t *o = NULL;
+	r = json_text_parse(buf_cstr(&text), text.len, JSON_REJECT_DUPLICATES, &o, &error);
+	if (r < 0)
+		return r == -ENOMEM ? err_nomem(e) : bad(e, error.text);
 	CLEANUP_UNIT_SPEC struct unit_spec s = {0};
 	r = json_to_spec(o, &s, e);
 	json_decref(o);

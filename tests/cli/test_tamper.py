@@ -92,3 +92,12 @@ def test_the_next_attempt_is_told_what_the_last_one_changed(repo):
         " cp $ORCH_PROMPT_FILE prompt; fi\n"))
     prompt = repo.git("show", "orch/demo/integration:prompt")
     assert "what attempt 1 had changed" in prompt and "one | 1 +" in prompt
+
+
+def test_a_task_is_told_what_its_dependencies_did(repo):
+    said = '{"kind":"message","data":{"text":"the parser is in parse.c"}}'
+    repo.dispatch(repo.plan(
+        f"[task:first]\ncommand = echo '{said}' >&$ORCH_EVENT_FD; echo x > x\n"
+        "[task:second]\ncommand = cp $ORCH_PROMPT_FILE prompt\ndepends_on = first\n"))
+    prompt = repo.git("show", "orch/demo/integration:prompt")
+    assert "- first (commit " in prompt and "it said at the end: the parser is in parse.c" in prompt
