@@ -178,3 +178,25 @@ def test_every_option_is_in_the_manual(repo, dialect):
     text = manual.read_text().replace("\\", "")
     missing = [option["key"] for option in shown["options"] if option["key"] not in text]
     assert shown["options"] and not missing
+
+
+@pytest.mark.parametrize("dialect", ["claude", "codex", "opencode", "gemini"])
+def test_what_the_real_one_said_of_an_edit(fake, repo, dialect):
+    # recorded/ holds streams of the real programs, with long texts cut.
+    agent = fake(dialect, [[{"play": f"{dialect}-edit.jsonl"}]])
+    agent.dispatch(TASK + "allow_empty = yes\n")
+    row, = repo.db("SELECT outcome, session, tokens_input, tokens_output FROM attempt")
+    assert (row["outcome"], row["tokens_input"], row["tokens_output"]) == ("ok", 200, 40)
+    assert row["session"] and not row["session"].startswith("5e551000")
+    assert [event["text"] for event in agent.events("message")] == [
+        "I will create the file.", "All done."]
+    call, = agent.events("tool_call")
+    result, = agent.events("tool_result")
+    assert "hello.txt" in json.dumps(call) and result["ok"] and not agent.lost()
+
+
+@pytest.mark.parametrize("dialect", ["claude", "codex", "opencode", "gemini"])
+def test_what_the_real_one_said_of_a_bad_key(fake, dialect):
+    agent = fake(dialect, [[{"play": f"{dialect}-401.jsonl"}, {"exit": 1}]])
+    got, reason = agent.outcome(status=5)
+    assert got == "auth_failed" and "the key is bad" in reason
