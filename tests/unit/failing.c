@@ -294,13 +294,13 @@ WRAP(int, bind, CALL, EIO, (int fd, const struct sockaddr *a, socklen_t len), (f
 WRAP(int, listen, CALL, EADDRINUSE, (int fd, int backlog), (fd, backlog))
 WRAP(int, connect, CALL | INTERRUPT, ECONNREFUSED,
 	(int fd, const struct sockaddr *a, socklen_t len), (fd, a, len))
-WRAP(int, accept4, CALL | INTERRUPT, EMFILE, (int fd, struct sockaddr *a, socklen_t *len, int flags),
-	(fd, a, len, flags))
+WRAP(int, accept4, CALL | INTERRUPT, EMFILE,
+	(int fd, struct sockaddr *a, socklen_t *len, int flags), (fd, a, len, flags))
 WRAP(int, getsockopt, CALL, EIO, (int fd, int level, int name, void *value, socklen_t *len),
 	(fd, level, name, value, len))
 WRAP(int, memfd_create, CALL, EMFILE, (const char *name, unsigned flags), (name, flags))
 WRAP(pid_t, waitpid, INTERRUPT, EINTR, (pid_t pid, int *status, int flags), (pid, status, flags))
-WRAP(int, poll, INTERRUPT, EINTR, (struct pollfd *fds, nfds_t n, int timeout), (fds, n, timeout))
+WRAP(int, poll, INTERRUPT, EINTR, (struct pollfd * fds, nfds_t n, int timeout), (fds, n, timeout))
 
 /* What reaches the disk when is not looked at here, and takes long. */
 #define WRAP_SYNC(name) \
@@ -551,8 +551,8 @@ void failing_sqlite(void)
 	sqlite3_vfs *of_unix = sqlite3_vfs_find(NULL);
 	assert_non_null(of_unix);
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
-		assert_int_equal(of_unix->xSetSystemCall(of_unix, calls[i].name, calls[i].fn),
-			SQLITE_OK);
+		assert_int_equal(
+			of_unix->xSetSystemCall(of_unix, calls[i].name, calls[i].fn), SQLITE_OK);
 	files.vfs = *of_unix;
 	files.vfs.zName = "failing";
 	files.open = of_unix->xOpen;

@@ -10,8 +10,10 @@
  * for every point: a failed scenario has a message; one in which nothing failed has succeeded; all
  * memory is given back, all descriptors are closed, and no temporary file is left.
  *
- * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=all. One point alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all
- * allocations and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and with it set the stack of the call that failed.
+ * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=all. One point
+ * alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations
+ * and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and
+ * with it set the stack of the call that failed.
  */
 #ifndef FAILING_H
 #define FAILING_H

@@ -757,7 +757,8 @@ static const char plan_text[] =
 	"[task:two]\ncommand = true\ndepends_on = one\ngate = human_review\ntimeout = off\n"
 	"[task:three]\nprompt_file = prompt.md\ndepends_on = one, two\ntag = a ; tag\n"
 	"[state]\nstatus = halted\nreason = stopped\n"
-	"[state:one]\nstatus = passed\nattempt = 2\noutcome = ok\ntokens = input 1, output 2, cache_read 3, "
+	"[state:one]\nstatus = passed\nattempt = 2\noutcome = ok\ntokens = input 1, output 2, "
+	"cache_read 3, "
 	"cache_write 4\n";
 
 static struct invariant shared_invariant = {
@@ -1031,8 +1032,8 @@ static int shim_proto(struct failing *f, struct err *e)
 	if (r == 0)
 		r = proto_write(&w, PROTO_PROC_OUTPUT, 1, 7, "abc", 3);
 	if (r == 0)
-		r = proto_write_json(&w, PROTO_EVENT, 0,
-			json_pack("{s:s}", "kind", "a text of some length"));
+		r = proto_write_json(
+			&w, PROTO_EVENT, 0, json_pack("{s:s}", "kind", "a text of some length"));
 	if (r == 0)
 		r = proto_writer_flush(&w, fds[0]);
 	if (r == 0)
@@ -1062,8 +1063,8 @@ static int shim_proto(struct failing *f, struct err *e)
 	if (r == 0 && buf_check(&got) < 0)
 		r = err_nomem(e);
 	if (r == 0)
-		assert_string_equal(buf_cstr(&got),
-			"35:0123456789 5:abc 36:{\"kind\":\"a text of some length\"} 42:{\"rc\":5} ");
+		assert_string_equal(buf_cstr(&got), "35:0123456789 5:abc 36:{\"kind\":\"a text of "
+						    "some length\"} 42:{\"rc\":5} ");
 	return r;
 }
 
@@ -1071,10 +1072,8 @@ static int shim_proto(struct failing *f, struct err *e)
 
 static int build_engine(struct engine **ret)
 {
-	const struct engine_config config = {.max_agents = 4,
-		.drain_ms = 1000,
-		.backoff_ms = 1000,
-		.backoff_max_ms = 1000};
+	const struct engine_config config = {
+		.max_agents = 4, .drain_ms = 1000, .backoff_ms = 1000, .backoff_max_ms = 1000};
 	const struct engine_plan_init plan = {
 		.status = PLAN_RUNNING, .admit = ADMIT_ALL, .worktrees = true};
 	struct engine *engine = engine_new(&config);

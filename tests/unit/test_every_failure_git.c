@@ -82,8 +82,7 @@ static int merge_once(const char *plan, struct git_oid *ret, struct err *e)
 	CLEANUP_STR char *messages = NULL;
 	int r = git_integration_ensure(ctx, plan, &world.start, &tip, e);
 	if (r == 0)
-		r = git_merge(
-			ctx, &tip, &world.commit, "Merge", ret, &conflicts, &messages, e);
+		r = git_merge(ctx, &tip, &world.commit, "Merge", ret, &conflicts, &messages, e);
 	if (r == 0)
 		r = git_integration_publish(ctx, plan, &tip, ret, e);
 	return r;
@@ -111,8 +110,8 @@ static int integration(struct failing *f, struct err *e)
 }
 
 static const struct failing_scenario scenarios[] = {
-	{"git attempt", attempt, 0, 0, 61, NULL, 23},
-	{"git integration", integration, 0, 0, 31, NULL, 13},
+	{"git attempt", attempt, 0, 0, 97, NULL, 37},
+	{"git integration", integration, 0, 0, 83, NULL, 29},
 };
 
 int main(void)
