@@ -395,7 +395,7 @@ int main(int argc, char **argv)
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		status |= write_page(&r, c);
 	status |= write_template(&r, "orch.1") | write_template(&r, "orch.ini.5") |
-		  write_template(&r, "orch-plan.5");
+		  write_template(&r, "orch-plan.5") | write_template(&r, "orch-harness.5");
 	status |= write_bash(&r) | write_zsh(&r) | write_fish(&r);
 	return status ? 1 : 0;
 }

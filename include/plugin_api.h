@@ -40,7 +40,7 @@ extern "C" {
 
 #define ORCH_ABI_MAGIC 0x4f524348u /* "ORCH" */
 #define ORCH_ABI_MAJOR 1u
-#define ORCH_ABI_MINOR 0u
+#define ORCH_ABI_MINOR 1u
 
 /* Is `field` part of the struct that p points to, as the other side knows it? */
 #define ORCH_HAS(p, field) \
@@ -124,6 +124,11 @@ struct orch_task {
 	const char *command;     /* the task's `command`, or NULL */
 	const char *session;     /* id of the agent session to resume, or NULL */
 	const char *tmpdir;      /* absolute; also $TMPDIR; removed when the attempt has ended */
+	/*
+	 * Since 1.1: what was counted for `session` in earlier attempts: input, output, cache_read,
+	 * cache_write. For agents that count over a whole session.
+	 */
+	int64_t session_tokens[4];
 };
 
 /* ---- What the harness tells the host ------------------------------------------------------- */

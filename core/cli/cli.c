@@ -28,6 +28,13 @@ int cli_error(const struct cli *cli, const struct err *e)
 	return err_status(e);
 }
 
+int cli_no_memory(const struct cli *cli)
+{
+	struct err e = ERR_INIT;
+	err_nomem(&e);
+	return cli_error(cli, &e);
+}
+
 void cli_help(const struct cli *cli, FILE *out)
 {
 	const struct cli_command *c = cli->command;

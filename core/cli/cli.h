@@ -49,6 +49,7 @@ extern const struct cli_command cli_commands[];
 int cli_usage(const struct cli *cli, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Prints e ("orch dispatch: ...") and returns its exit status. */
 int cli_error(const struct cli *cli, const struct err *e);
+int cli_no_memory(const struct cli *cli);
 void cli_help(const struct cli *cli, FILE *out);
 
 /*

@@ -9,12 +9,15 @@
 #include "git/guard.h"
 #include "git/integrate.h"
 #include "run/missing.h"
+#include "run/preflight.h"
 #include "server/server.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define TARGETS_MAX 1000
 
 struct dispatch {
 	struct cli *cli;
@@ -26,6 +29,8 @@ struct dispatch {
 	int64_t timeout_ms;
 	int64_t drain_ms;
 	int64_t cap;
+	char **targets; /* strv, as they were given */
+	struct run_select select;
 	bool json;
 	int64_t plan_id;
 	char plan[101];
@@ -51,6 +56,12 @@ static int parse_count_option(struct cli *cli, const char *name, const char *val
 	return cli_usage(cli, "%s: expected a number from 1 to 1000000, not '%s'", name, value);
 }
 
+static int parse_only_option(struct dispatch *d, const char *value)
+{
+	struct err e = ERR_INIT;
+	return run_select_add_filter(&d->select, value, &e) < 0 ? cli_error(d->cli, &e) : -1;
+}
+
 /* -1: go on. */
 static int parse_options(struct dispatch *d, int argc, char **argv)
 {
@@ -61,6 +72,9 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 		{"timeout", required_argument, NULL, 't'},
 		{"drain-timeout", required_argument, NULL, 'd'},
 		{"cap", required_argument, NULL, 'c'},
+		{"target", required_argument, NULL, 'T'},
+		{"only", required_argument, NULL, 'o'},
+		{"auto-advance", no_argument, NULL, 'a'},
 		{"json", no_argument, NULL, 'j'},
 		CLI_OPTIONS,
 	};
@@ -89,6 +103,16 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 		case 'c':
 			r = parse_count_option(cli, "--cap", optarg, &d->cap);
 			break;
+		case 'T':
+			if (strv_add(&d->targets, optarg) < 0)
+				return cli_no_memory(cli);
+			break;
+		case 'o':
+			r = parse_only_option(d, optarg);
+			break;
+		case 'a':
+			d->select.auto_advance = true;
+			break;
 		case 'j':
 			d->json = true;
 			break;
@@ -104,6 +128,12 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 		return cli_usage(cli, "one plan at a time; '%s' is too many", argv[optind]);
 	if (d->plan_arg && d->prompt)
 		return cli_usage(cli, "give a plan or --prompt, not both");
+	if (d->targets && d->select.filters.count > 0)
+		return cli_usage(cli, "give --target or --only, not both");
+	if (d->select.auto_advance && !d->targets)
+		return cli_usage(cli, "--auto-advance goes from one --target to the next");
+	if (strv_len(d->targets) > TARGETS_MAX)
+		return cli_usage(cli, "at most %d targets", TARGETS_MAX);
 	const char *why;
 	if (d->harness && !name_is_valid(d->harness, &why))
 		return cli_usage(cli, "--harness: '%s' %s", d->harness, why);
@@ -126,7 +156,7 @@ static int use_file(struct dispatch *d, const char *path)
 		d->cli->dir && !str_eq(path, "-") ? path_join(d->cli->dir, path) : str_dup(path);
 	int status = full ? import_read(d->cli, d->at.site, full, &plan) : EXIT_SOFTWARE;
 	if (status == 0)
-		status = import_store(d->cli, d->at.store, plan, PLAN_APPROVED, &d->plan_id);
+		status = import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
 	if (status == 0)
 		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
 	return status;
@@ -168,7 +198,7 @@ static int use_prompt(struct dispatch *d)
 			err_nomem(&e);
 	}
 	int status = e.code ? cli_error(d->cli, &e)
-			    : import_store(d->cli, d->at.store, plan, PLAN_APPROVED, &d->plan_id);
+			    : import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
 	if (status == 0)
 		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
 	return status;
@@ -234,6 +264,35 @@ static int choose_plan(struct dispatch *d)
 	return cli_find_plan(d->cli, d->at.store, d->plan_arg, &d->plan_id, d->plan);
 }
 
+/* ---- which of its tasks ---- */
+
+static int find_target(struct dispatch *d, const char *name)
+{
+	struct cli_task found;
+	CLEANUP_STR char *full =
+		strchr(name, '/') ? str_dup(name) : str_printf("%s/%s", d->plan, name);
+	if (!full)
+		return cli_no_memory(d->cli);
+	int status = cli_find_task(d->cli, d->at.store, full, &found);
+	if (status)
+		return status;
+	if (found.plan_id != d->plan_id)
+		return cli_usage(d->cli, "--target: '%.200s' is not in plan '%s'", name, d->plan);
+	int64_t *slot = VEC_PUSH(&d->select.targets);
+	if (!slot)
+		return cli_no_memory(d->cli);
+	*slot = found.task_id;
+	return 0;
+}
+
+static int find_targets(struct dispatch *d)
+{
+	int status = 0;
+	for (size_t i = 0; status == 0 && d->targets && d->targets[i]; i++)
+		status = find_target(d, d->targets[i]);
+	return status;
+}
+
 /* ---- before the first task ---- */
 
 static int read_plan(void *ctx, const struct plan_row *row)
@@ -288,39 +347,43 @@ static int check_passed(
 	CLEANUP_STR char *list = strv_join(names, ", ");
 	return err_exit(e, EXIT_DATA,
 		"tasks that have passed are not in orch/%s/integration any more: %s; bring the "
-		"branch "
-		"back, or give the plan another name",
-		d->plan, list ? list : "?");
+		"branch back (into a clone: git fetch origin "
+		"'refs/heads/orch/%s/*:refs/heads/orch/%s/*'), or give the plan another name",
+		d->plan, list ? list : "?", d->plan, d->plan);
 }
 
-static int preflight(struct dispatch *d)
+/* Everything that is wrong, before anything starts. */
+static int look_first(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
-	struct diags diags = DIAGS_INIT;
-	struct git_ctx ctx = dispatch_git(d);
-	int r = 0;
-	if (!d->at.site->repo) {
-		r = err_exit(&e, EXIT_NOINPUT,
-			"'%s' is not in a git repository: tasks need worktrees; run `git init` and "
-			"commit, "
-			"or say `isolation = none` in the plan",
-			d->at.site->root);
-		return cli_error(d->cli, &e);
-	}
-	r = git_require_commit(d->at.site->repo, &e);
-	if (r < 0)
-		e.status = EXIT_DATA;
-	if (r == 0)
-		r = git_preflight(&ctx, d->plan, d->at.site->worktree_root, &diags, &e);
+	CLEANUP(diags_deinit) struct diags diags = DIAGS_INIT;
+	struct preflight p = {
+		.site = d->at.site,
+		.store = d->at.store,
+		.plan_id = d->plan_id,
+		.harness = d->harness,
+		.cancel_fd = d->cli->signal_fd,
+	};
+	int status = 0;
+	int r = preflight_plan(&p, &diags, &status, &e);
 	diags_print(&diags, stderr);
-	if (r == 0 && diags.errors)
-		r = err_exit(&e, EXIT_DATA,
-			"the repository is not ready (see above); nothing was started");
-	diags_deinit(&diags);
+	/* A signal: the engine, which sees it too, ends in order whatever is under way. */
+	if (r == -ECANCELED)
+		return 0;
+	if (r == 0 && status)
+		r = err_exit(&e, (enum exit_status)status,
+			"this cannot be dispatched yet (see above); nothing was started");
+	return r < 0 ? cli_error(d->cli, &e) : 0;
+}
+
+/* The branches that the plan's tasks begin at. */
+static int make_ready(struct dispatch *d)
+{
+	struct err e = ERR_INIT;
+	struct git_ctx ctx = dispatch_git(d);
 	struct git_oid tip;
 	CLEANUP(closep) int git_lock = -1;
-	if (r == 0)
-		r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
+	int r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
 	ctx.lock_fd = git_lock;
 	if (r == 0)
 		r = git_mend_refs(&ctx, &e);
@@ -330,7 +393,6 @@ static int preflight(struct dispatch *d)
 		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
 	if (r == 0)
 		r = check_passed(d, &ctx, &tip, &e);
-	/* A signal: the engine, which sees it too, ends in order whatever is under way. */
 	if (r == -ECANCELED)
 		return 0;
 	return r < 0 ? cli_error(d->cli, &e) : 0;
@@ -423,6 +485,7 @@ static int dispatch_run(struct dispatch *d)
 		.max_agents = d->max_agents,
 		.task_timeout_ms = d->timeout_ms,
 		.drain_timeout_ms = d->drain_ms,
+		.select = &d->select,
 		.signal_fd = d->cli->signal_fd,
 	};
 	if (progress_new(progress_mode(d), &progress, &e) < 0)
@@ -447,8 +510,11 @@ static int dispatch_plan(struct dispatch *d)
 			d->plan, d->plan);
 		return 2;
 	}
-	if (d->worktrees)
-		status = preflight(d);
+	status = find_targets(d);
+	if (status == 0)
+		status = look_first(d);
+	if (status == 0 && d->worktrees && d->at.site->repo)
+		status = make_ready(d);
 	return status ? status : dispatch_run(d);
 }
 
@@ -456,12 +522,14 @@ int cmd_dispatch(struct cli *cli, int argc, char **argv)
 {
 	struct dispatch d = {.cli = cli, .at = CLI_SITE_INIT, .drain_ms = -1};
 	int status = parse_options(&d, argc, argv);
-	if (status >= 0)
-		return status;
-	status = cli_site_open(cli, CLI_WRITE, &d.at);
-	if (status == 0)
-		status = dispatch_plan(&d);
+	if (status < 0) {
+		status = cli_site_open(cli, CLI_WRITE, &d.at);
+		if (status == 0)
+			status = dispatch_plan(&d);
+	}
 	cli_site_close(&d.at);
+	strv_free(d.targets);
+	run_select_deinit(&d.select);
 	free(d.base);
 	free(d.base_ref);
 	return status;

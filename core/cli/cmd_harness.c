@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "base/str.h"
 #include "plugin/probe.h"
+#include "run/environ.h"
 #include "run/json_text.h"
 
 #include <errno.h>
@@ -63,7 +64,13 @@ static int ask(
 	if (!settings)
 		return err_nomem(e);
 	args.settings = settings;
-	int r = plugin_find(a->plugin_path, ret->plugin, &ret->path, &ret->problem);
+	/* A check finds what the harness's units would: keys as they are passed on, for one. */
+	CLEANUP_STRV char **environment = NULL;
+	int r = environ_of_harness(a->at.site, name, &environment, e);
+	if (r < 0)
+		return r;
+	args.environment = environment;
+	r = plugin_find(a->plugin_path, ret->plugin, &ret->path, &ret->problem);
 	if (r == 0)
 		r = plugin_probe(ret->path, &args, &ret->report, &ret->problem);
 	if (r < 0) {

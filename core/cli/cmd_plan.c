@@ -3,8 +3,8 @@
 #include "cli/commands.h"
 #include "cli/import.h"
 
-#include "base/clock.h"
 #include "base/str.h"
+#include "run/change.h"
 #include "run/snapshot.h"
 
 #include <string.h>
@@ -48,11 +48,11 @@ int cmd_plan_import(struct cli *cli, int argc, char **argv)
 	int status = one_operand(cli, argc, argv, "plan file", &path);
 	if (status >= 0)
 		return status;
-	status = cli_site_open(cli, CLI_WRITE, &at);
+	status = cli_site_open_change(cli, &at);
 	if (status == 0)
 		status = import_read(cli, at.site, path, &plan);
 	if (status == 0)
-		status = import_store(cli, at.store, plan, PLAN_DRAFT, &id);
+		status = import_store(cli, &at, plan, PLAN_DRAFT, &id);
 	if (status == 0 && !cli->quiet)
 		printf("plan '%s' is stored (%zu task%s)\n", plan->name, plan->tasks.count,
 			plan->tasks.count == 1 ? "" : "s");
@@ -82,13 +82,19 @@ int cmd_plan_approve(struct cli *cli, int argc, char **argv)
 	int status = one_operand(cli, argc, argv, "plan", &name);
 	if (status >= 0)
 		return status;
-	status = cli_site_open(cli, CLI_WRITE, &at);
+	status = cli_site_open_change(cli, &at);
 	if (status == 0)
 		status = cli_find_plan(cli, at.store, name, &id, plan);
 	if (status == 0 && store_plan(at.store, id, note_status, &now, &e) < 0)
 		status = cli_error(cli, &e);
-	if (status == 0 && now.status == PLAN_DRAFT &&
-		store_plan_set_status(at.store, id, PLAN_APPROVED, clock_wall_ms(), &e) < 0)
+	CLEANUP_STRV char **refused = NULL;
+	int r = 0;
+	if (status == 0 && at.engine >= 0)
+		r = import_ask(&at, "plan.approve", json_pack("{s:I}", "plan_id", (json_int_t)id),
+			NULL, &refused, &e);
+	else if (status == 0)
+		r = change_approve(at.store, id, &e);
+	if (r < 0)
 		status = cli_error(cli, &e);
 	if (status == 0 && !cli->quiet)
 		printf("plan '%s' is %s\n", plan,

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* orch plan reset|delete: what is stored of a plan. */
 #include "cli/commands.h"
+#include "cli/import.h"
 
 #include "base/clock.h"
 #include "base/str.h"
 #include "git/planrefs.h"
+#include "run/change.h"
 
 #include <errno.h>
 #include <string.h>
@@ -14,59 +16,31 @@ struct change {
 	struct cli_site at;
 	int64_t id;
 	char plan[101];
-	struct VEC(struct task_save) saves;
 };
 
-/* Opens for writing and finds the plan, which no agent must be at work for. */
+/* Opens for a change and finds the plan, which no agent that a dead engine left must work for. */
 static int change_open(struct change *c, const char *name)
 {
-	int status = cli_site_open(c->cli, CLI_WRITE, &c->at);
+	int status = cli_site_open_change(c->cli, &c->at);
 	if (status == 0)
 		status = cli_find_plan(c->cli, c->at.store, name, &c->id, c->plan);
-	if (status == 0)
+	if (status == 0 && c->at.engine < 0)
 		status = cli_check_idle(c->cli, c->at.store, c->id);
 	return status;
 }
 
 /* ---- reset ---- */
 
-static int note_broken(void *ctx, const struct task_row *row)
+static int reset(struct change *c, size_t *ret_count, struct err *e)
 {
-	struct change *c = ctx;
-	if (row->status != TASK_FAILED && row->status != TASK_ESCALATED)
-		return 0;
-	struct task_save *save = VEC_PUSH(&c->saves);
-	if (!save)
-		return -ENOMEM;
-	*save = (struct task_save){
-		.id = row->id,
-		.plan_id = row->plan_id,
-		.from = row->status,
-		.to = TASK_PENDING,
-		.outcome = row->outcome,
-		.attempt = row->attempt,
-		.paused = row->paused,
-		.approved = row->approved,
-		/* What a person approved is never started over from zero. */
-		.carry = row->approved,
-		.has_commit = row->has_commit,
-	};
-	return 0;
-}
-
-static int reset(struct change *c, struct err *e)
-{
-	int r = store_each_task(c->at.store, c->id, note_broken, c, e);
-	if (r < 0)
-		return e->code ? r : err_nomem(e);
-	r = store_begin(c->at.store, e);
-	vec_foreach(save, &c->saves)
-		if (r == 0)
-			r = store_save_task(c->at.store, save, clock_wall_ms(), e);
-	if (r == 0)
-		r = store_commit(c->at.store, e);
-	if (r < 0)
-		store_rollback(c->at.store);
+	if (c->at.engine < 0)
+		return change_reset(c->at.store, c->id, ret_count, e);
+	json_t *result = NULL;
+	CLEANUP_STRV char **refused = NULL;
+	int r = import_ask(&c->at, "plan.reset", json_pack("{s:I}", "plan_id", (json_int_t)c->id),
+		&result, &refused, e);
+	*ret_count = (size_t)json_integer_value(json_object_get(result, "count"));
+	json_decref(result);
 	return r;
 }
 
@@ -80,12 +54,12 @@ int cmd_plan_reset(struct cli *cli, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	status = change_open(&c, argv[optind]);
-	if (status == 0 && reset(&c, &e) < 0)
+	size_t count = 0;
+	if (status == 0 && reset(&c, &count, &e) < 0)
 		status = cli_error(cli, &e);
 	if (status == 0 && !cli->quiet)
 		printf("plan '%s': %zu task%s set back; `orch dispatch %s` tries again\n", c.plan,
-			c.saves.count, c.saves.count == 1 ? "" : "s", c.plan);
-	VEC_FREE(&c.saves);
+			count, count == 1 ? "" : "s", c.plan);
 	cli_site_close(&c.at);
 	return cli_flush(status);
 }
@@ -110,7 +84,11 @@ static int check_refs(struct change *c, struct err *e)
 
 static int delete_plan(struct change *c, struct err *e)
 {
+	CLEANUP_STRV char **refused = NULL;
 	int r = check_refs(c, e);
+	if (r == 0 && c->at.engine >= 0)
+		return import_ask(&c->at, "plan.delete",
+			json_pack("{s:I}", "plan_id", (json_int_t)c->id), NULL, &refused, e);
 	if (r == 0)
 		r = store_begin(c->at.store, e);
 	if (r == 0)

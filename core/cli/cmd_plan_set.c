@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* orch plan set: keys of a stored plan, through the engine that runs or without one. */
+/* orch plan set|remove: of a stored plan, through the engine that runs or without one. */
 #include "cli/commands.h"
 #include "cli/import.h"
 
-#include "base/clock.h"
 #include "base/str.h"
 #include "run/change.h"
-#include "server/client.h"
 
 #include <string.h>
-
-#define ASK_TIMEOUT_MS 30000
 
 struct set {
 	struct cli *cli;
@@ -21,27 +17,13 @@ struct set {
 
 static int set_through_engine(struct set *s, char ***ret_refused, struct err *e)
 {
-	json_t *list = json_array(), *result = NULL;
+	json_t *list = json_array();
 	for (size_t i = 0; s->settings[i]; i++)
 		json_array_append_new(list, json_string(s->settings[i]));
-	json_t *params = json_pack("{s:I, s:s?, s:o}", "plan_id", (json_int_t)s->what.plan_id,
-		"task", s->what.task_id ? s->what.task : NULL, "settings", list);
-	int r = client_call(
-		s->at.engine, "plan.set", params, deadline_after(ASK_TIMEOUT_MS), &result, e);
-	if (r < 0)
-		return r;
-	int status = (int)json_integer_value(json_object_get(result, "exit_status"));
-	size_t i;
-	json_t *line;
-	json_array_foreach(json_object_get(result, "refused"), i, line) {
-		if (strv_add(ret_refused, json_string_value(line)) < 0)
-			r = err_nomem(e);
-	}
-	if (r == 0 && status)
-		r = err_exit(e, (enum exit_status)status, "%s",
-			json_string_value(json_object_get(result, "message")));
-	json_decref(result);
-	return r;
+	return import_ask(&s->at, "plan.set",
+		json_pack("{s:I, s:s?, s:o}", "plan_id", (json_int_t)s->what.plan_id, "task",
+			s->what.task_id ? s->what.task : NULL, "settings", list),
+		NULL, ret_refused, e);
 }
 
 static int find_what(struct set *s, const char *name)
@@ -77,6 +59,38 @@ int cmd_plan_set(struct cli *cli, int argc, char **argv)
 		status = find_what(&s, name);
 	if (status == 0)
 		status = apply(&s);
+	cli_site_close(&s.at);
+	return cli_flush(status);
+}
+
+static int remove_task(struct set *s)
+{
+	struct err e = ERR_INIT;
+	CLEANUP_STRV char **refused = NULL;
+	int r = s->at.engine >= 0
+			? import_ask(&s->at, "plan.remove",
+				  json_pack("{s:I, s:s}", "plan_id", (json_int_t)s->what.plan_id,
+					  "task", s->what.task),
+				  NULL, &refused, &e)
+			: change_remove(s->at.store, s->what.plan_id, s->what.task, &refused, &e);
+	return r < 0 ? import_refused(s->cli, refused, &e) : 0;
+}
+
+int cmd_plan_remove(struct cli *cli, int argc, char **argv)
+{
+	struct set s = {.cli = cli, .at = CLI_SITE_INIT};
+	int status = cli_plain_options(cli, argc, argv);
+	if (status >= 0)
+		return status;
+	if (optind + 1 != argc)
+		return cli_usage(cli, "expected one task, as PLAN/TASK");
+	status = cli_site_open_change(cli, &s.at);
+	if (status == 0)
+		status = cli_find_task(cli, s.at.store, argv[optind], &s.what);
+	if (status == 0)
+		status = remove_task(&s);
+	if (status == 0 && !cli->quiet)
+		printf("%s/%s is removed\n", s.what.plan, s.what.task);
 	cli_site_close(&s.at);
 	return cli_flush(status);
 }

@@ -7,16 +7,12 @@
 static int retry(struct decide *d, bool force, bool carry)
 {
 	if (force && d->from == TASK_AWAITING_REVIEW) {
-		struct err e = ERR_INIT;
-		int status = decide_run(d, EVENT_REJECT, "retried", false, ADMIT_NONE);
+		int status = decide_run(d, EVENT_REJECT, "retried", carry, ADMIT_NONE);
 		if (status || d->refused)
 			return status;
 		/* With retries left, the rejection was all that was needed. */
 		if (d->to == TASK_PENDING)
-			return carry && store_task_set_carry(
-						d->at.store, d->task.task_id, true, &e) < 0
-				       ? cli_error(d->cli, &e)
-				       : 0;
+			return 0;
 	}
 	return decide_run(d, EVENT_RETRY, NULL, carry, ADMIT_NONE);
 }

@@ -50,7 +50,14 @@ static const struct cli_command plan_commands[] = {
 			"\nrefused as a whole, exit status 65.",
 		.run = cmd_plan_set,
 	},
-
+	{
+		.name = "remove",
+		.args = "PLAN/TASK",
+		.summary = "take a task that never started out of a plan, also while it runs",
+		.help = "Refused, exit status 65, when it has started or another task depends on "
+			"it.",
+		.run = cmd_plan_remove,
+	},
 	{
 		.name = "reset",
 		.args = "PLAN",
@@ -172,7 +179,8 @@ const struct cli_command cli_commands[] = {
 	{
 		.name = "dispatch",
 		.args = "[PLAN] [--harness=NAME] [--prompt=TEXT] [--max-agents=N] [--timeout=DUR] "
-			"[--drain-timeout=DUR] [--cap=N] [--json]",
+			"[--drain-timeout=DUR] [--target=TASK]... [--only=KEY=VALUE]... [--cap=N] "
+			"[--auto-advance] [--json]",
 		.summary = "run a plan to its end",
 		.help = "PLAN is a plan file or a stored plan's name; without it, the one "
 			"unfinished plan "
@@ -275,6 +283,15 @@ const struct cli_command cli_commands[] = {
 		.run = cmd_stop,
 	},
 	{
+		.name = "send",
+		.args = "[PLAN/]TASK TEXT",
+		.summary = "say something to the agent that works at a task",
+		.help = "What the agent makes of it stands in `orch log`. Exit status 1: no agent "
+			"works at the task, or\nits harness cannot hand over words (`orch harness "
+			"show` says); 69: no engine runs.",
+		.run = cmd_send,
+	},
+	{
 		.name = "merge",
 		.args = "PLAN [--dry-run] [--json]",
 		.summary = "merge what a plan has integrated into its base, once more judged",
@@ -296,6 +313,26 @@ const struct cli_command cli_commands[] = {
 			"the "
 			"base are kept,\nwith exit status 1, unless --force is given.",
 		.run = cmd_cleanup,
+	},
+	{
+		.name = "report",
+		.args = "[PLAN] [--json | --csv | --html]",
+		.summary =
+			"tell what a plan took: time, tokens, cost, attempts, outcomes, findings",
+		.help = "--html prints one page that needs nothing else, with a Gantt picture of "
+			"the "
+			"run and the\ngraph of its tasks.",
+		.run = cmd_report,
+	},
+	{
+		.name = "doctor",
+		.args = "[PLAN] [--json]",
+		.summary = "look for whatever would keep a dispatch from doing its work",
+		.help = "Looks at the repository, the machine, the harnesses and every plan that "
+			"is "
+			"not over, or at PLAN.\nEvery problem with how to mend it; exit status 1 "
+			"when one of them is an error.",
+		.run = cmd_doctor,
 	},
 	{
 		.name = "invariant",

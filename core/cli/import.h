@@ -14,8 +14,15 @@ int import_read(struct cli *cli, const struct site *site, const char *path, stru
  * whole with its differences. PLAN_APPROVED also approves a draft of that name. 0 or an exit
  * status.
  */
-int import_store(struct cli *cli, struct store *s, const struct plan *plan, enum plan_status status,
+int import_store(struct cli *cli, struct cli_site *at, struct plan *plan, enum plan_status status,
 	int64_t *ret_id);
+
+/*
+ * Asks the engine that runs (at->engine) for a change of a plan; consumes params. What was refused
+ * of it goes to *ret_refused. *ret_result is owned and may be NULL to ignore it.
+ */
+int import_ask(const struct cli_site *at, const char *method, json_t *params, json_t **ret_result,
+	char ***ret_refused, struct err *e) MUST_CHECK;
 
 /* Prints what cannot be changed any more, then the error; returns its status. */
 int import_refused(const struct cli *cli, char *const *refused, const struct err *e);

@@ -14,6 +14,7 @@ struct lookup {
 	const char *name;
 	size_t len;
 	int64_t number; /* the name as an id, -1: it is none */
+	bool any;       /* no name was given: the one there is */
 	bool exact;     /* a name or id matched wholly: prefixes no longer count */
 	size_t matches;
 	struct buf candidates;
@@ -27,6 +28,9 @@ static void consider(struct lookup *l, const char *name, int64_t id, const char 
 	const struct cli_task *candidate)
 {
 	bool exact = strcmp(name, l->name) == 0 || id == l->number;
+	/* An empty name begins every other one, and means none of them. */
+	if (!exact && l->len == 0 && !l->any)
+		return;
 	if (!exact && (l->exact || strncmp(name, l->name, l->len) != 0))
 		return;
 	if (exact && !l->exact) {
@@ -78,6 +82,7 @@ int cli_find_plan(
 	struct err e = ERR_INIT;
 	struct lookup l;
 	lookup_init(&l, s, name ? name : "", &e);
+	l.any = !name;
 	if (s)
 		IGNORE(store_each_plan(s, consider_plan, &l, &e)); /* it is in e */
 	int status = lookup_result(cli, &l, "plan");

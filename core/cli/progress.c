@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/progress.h"
+#include "cli/waiting.h"
 
 #include "base/clock.h"
 #include "base/str.h"
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 #define LIVE_LINES_MAX 30
-#define LISTED_MAX     20 /* tasks that did not pass, in the summary */
 
 /* A task under way, for the live display. */
 struct row {
@@ -29,6 +29,7 @@ struct progress {
 	unsigned drawn; /* lines of the live block that are on the screen */
 	struct run_halt halt;
 	char *halt_plan;
+	size_t changes;
 	bool halted;
 };
 
@@ -165,6 +166,7 @@ static void print_change(const struct run_change *c)
 static void on_change(void *ctx, const struct run_change *c)
 {
 	struct progress *p = ctx;
+	p->changes++;
 	switch (p->mode) {
 	case PROGRESS_JSON:
 		print_change_json(c);
@@ -249,25 +251,12 @@ struct summary {
 	int64_t counts[TASK_STATUS_COUNT];
 	enum progress_mode mode;
 	bool worktrees;
-	int64_t listed;
 };
 
 static int count_task(void *ctx, const struct task_row *row)
 {
 	struct summary *s = ctx;
 	s->counts[row->status]++;
-	return 0;
-}
-
-static int list_task(void *ctx, const struct task_row *row)
-{
-	struct summary *s = ctx;
-	if (row->status == TASK_PASSED || row->status == TASK_PENDING || s->listed++ >= LISTED_MAX)
-		return 0;
-	CLEANUP_STR char *reason =
-		row->reason ? str_printable(row->reason, strlen(row->reason), false) : NULL;
-	printf("  %s: %s after attempt %lld%s%s\n", row->name, task_status_name(row->status),
-		(long long)row->attempt, reason ? ": " : "", reason ? reason : "");
 	return 0;
 }
 
@@ -349,12 +338,14 @@ void progress_summary(struct progress *p, struct store *s, const struct run_halt
 		sep = ", ";
 	}
 	puts(sep[0] == ',' ? ")" : "");
-	if (halt->reason != HALT_COMPLETED &&
-		store_each_task(s, halt->plan_id, list_task, &sum, &e) < 0)
+	if (halt->reason != HALT_COMPLETED && waiting_print(stdout, s, halt->plan_id, &e) < 0)
 		fprintf(stderr, "orch: %s\n", e.msg);
-	if (sum.listed > LISTED_MAX)
-		printf("  and %lld more: `orch status %s`\n", (long long)(sum.listed - LISTED_MAX),
-			halt->plan);
+	if (halt->reason == HALT_NO_MATCHING_TASKS)
+		puts("nothing to do: no task of the plan is let through by --only");
+	if (halt->reason == HALT_FILTER_EXHAUSTED)
+		puts("nothing more to do among the tasks that --only lets through");
+	if (halt->reason == HALT_COMPLETED && p->changes == 0)
+		puts("nothing to do: every task has passed already");
 	if (sum.worktrees && sum.counts[TASK_PASSED] > 0)
 		printf("work: branch orch/%s/integration; `orch merge %s` brings it into its "
 		       "base\n",

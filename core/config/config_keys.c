@@ -123,8 +123,7 @@ static const struct key_spec harness_specs[] = {
 	KEY("env_file", KEY_STRING, config_harness, env_file, NULL,
 		"a file of NAME=value lines for the agent's environment", ),
 	KEY("token_budget", KEY_INT, config_harness, token_budget, NULL,
-		"input + output + cache writes that this harness may use in a dispatch",
-		AT_LEAST(1)),
+		"input + output + cache writes that this harness may use in a plan", AT_LEAST(1)),
 };
 
 static const struct key_table orch_keys = TABLE(orch_specs);

@@ -204,6 +204,7 @@ void engine_free(struct engine *e)
 	vec_foreach(p, &e->plans) {
 		free(p->ready.items);
 		free(p->waiting);
+		free(p->spent);
 		VEC_FREE(&p->merge_queue);
 		VEC_FREE(&p->gate_queue);
 	}
@@ -216,12 +217,17 @@ void engine_free(struct engine *e)
 	free(e);
 }
 
-int engine_add_harness(struct engine *e, uint32_t max_agents, uint32_t *ret)
+int engine_add_harness(struct engine *e, const struct engine_harness_init *init, uint32_t *ret)
 {
 	struct engine_harness *h = VEC_PUSH(&e->harnesses);
 	if (!h)
 		return -ENOMEM;
-	h->max_agents = max_agents;
+	h->max_agents = init->max_agents;
+	h->token_budget = init->token_budget;
+	h->open_until = init->open_until;
+	h->level = init->level;
+	/* A person dispatches after a login was refused: one task tries whether it works now. */
+	h->half_open = init->open_until == TIME_NEVER;
 	h->waiting_head = h->waiting_tail = h->probe = ENGINE_NONE;
 	*ret = (uint32_t)(e->harnesses.count - 1);
 	return 0;
@@ -245,6 +251,7 @@ int engine_add_plan(struct engine *e, const struct engine_plan_init *init, uint3
 	p->init = *init;
 	p->status = init->status;
 	p->tokens = init->tokens;
+	p->over_budget = init->token_budget > 0 && init->tokens >= init->token_budget;
 	p->drain_deadline = TIME_NEVER;
 	p->ready.before = ready_before;
 	*ret = (uint32_t)(e->plans.count - 1);
@@ -279,13 +286,15 @@ int engine_add_task(struct engine *e, const struct engine_task_init *init, uint3
 		.attempt_open = init->attempt_open,
 		.has_checks = init->has_checks,
 		.allow_empty = init->allow_empty,
-		.candidate = init->candidate,
+		.chosen = init->candidate,
+		.stage = init->stage,
 		.paused = init->paused,
 		.approved = init->approved,
 		.carry = init->carry,
 		.has_commit = init->has_commit,
 	};
 	struct engine_plan *p = task_plan(e, t);
+	t->candidate = t->chosen && t->stage <= p->stage;
 	p->n_tasks++;
 	p->tasks[TASK_PENDING]++;
 	if (t->candidate) {
@@ -357,18 +366,53 @@ static void task_begin(struct engine *e, struct engine_task *t)
 		task_make_ready(e, t);
 }
 
-/* One counter per harness; harnesses may have been added since. */
-static int plan_grow_waiting(struct engine *e, struct engine_plan *p)
+int plan_grow(struct engine *e, struct engine_plan *p)
 {
 	size_t n = e->harnesses.count ? e->harnesses.count : 1;
-	uint32_t *grown = realloc(p->waiting, n * sizeof(*grown));
-	if (!grown)
+	uint32_t *waiting = realloc(p->waiting, n * sizeof(*waiting));
+	if (!waiting)
 		return -ENOMEM;
-	for (size_t i = p->n_waiting; i < n; i++)
-		grown[i] = 0;
-	p->waiting = grown;
-	p->n_waiting = n;
+	p->waiting = waiting;
+	uint64_t *spent = realloc(p->spent, n * sizeof(*spent));
+	if (!spent)
+		return -ENOMEM;
+	p->spent = spent;
+	for (size_t i = p->n_waiting; i < n; i++) {
+		waiting[i] = 0;
+		spent[i] = 0;
+	}
+	if (n > p->n_waiting)
+		p->n_waiting = n;
 	return 0;
+}
+
+int engine_add_spent(struct engine *e, uint32_t plan, uint32_t harness, uint64_t tokens)
+{
+	struct engine_plan *p = &e->plans.items[plan];
+	if (plan_grow(e, p) < 0)
+		return -ENOMEM;
+	p->spent[harness] += tokens;
+	return 0;
+}
+
+void engine_drop_task(struct engine *e, uint32_t task)
+{
+	struct engine_task *t = &e->tasks.items[task];
+	struct engine_plan *p = task_plan(e, t);
+	if (t->gone || t->mode != MODE_PENDING)
+		return;
+	p->n_tasks--;
+	p->tasks[TASK_PENDING]--;
+	if (t->candidate) {
+		p->n_candidates--;
+		p->candidates[TASK_PENDING]--;
+	}
+	p->parked -= t->parked;
+	p->broke -= t->broke;
+	/* A queue that holds it lets it fall when its turn comes. */
+	t->gone = true;
+	t->candidate = t->chosen = t->parked = t->broke = false;
+	t->id = 0;
 }
 
 static void plan_start(struct engine *e, struct engine_plan *p)
@@ -385,7 +429,7 @@ int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
 	e->now = now;
 	e->delay.before = delay_before;
 	vec_foreach(p, &e->plans)
-		if (plan_grow_waiting(e, p) < 0)
+		if (plan_grow(e, p) < 0)
 			e->out_of_memory = true;
 	if (e->out_of_memory)
 		return -ENOMEM;

@@ -87,10 +87,14 @@ struct engine_task {
 	uint8_t lost_row; /* attempts lost in a row */
 	uint8_t conflict_row;
 	uint8_t unchanged_row;
+	uint16_t stage;        /* SELECT_TARGETS: of the first target that needs it */
 	bool attempt_open : 1; /* the newest attempt has a number but has not ended */
 	bool has_checks : 1;   /* it has invariants */
 	bool allow_empty : 1;
-	bool candidate : 1; /* may be started by this dispatch */
+	bool candidate : 1; /* may be started by this dispatch, now */
+	bool chosen : 1;    /* may be, in this stage or a later one */
+	bool gone : 1;      /* taken out of the plan before it ever started */
+	bool broke : 1;     /* its harness has spent what it may in this plan */
 	bool paused : 1;
 	bool approved : 1;     /* a person said yes; its work is never started over from zero */
 	bool carry : 1;        /* the next attempt goes on from the last one's tree */
@@ -143,7 +147,10 @@ struct engine_plan_init {
 	uint32_t cap;        /* attempts this dispatch may start, 0: no limit */
 	uint64_t tokens;
 	uint64_t token_budget;
-	bool worktrees; /* isolation = worktree: attempts are committed and merged */
+	/* SELECT_TARGETS: how many targets there are, one after the other; 0 is 1. */
+	uint16_t stages;
+	bool auto_advance; /* a target that is blocked does not keep the next from its turn */
+	bool worktrees;    /* isolation = worktree: attempts are committed and merged */
 	bool paused;
 };
 
@@ -168,11 +175,21 @@ struct engine_task_init {
 	bool attempt_open;
 	bool has_checks;
 	bool allow_empty;
-	bool candidate;
+	bool candidate; /* chosen; before its stage it waits */
+	uint16_t stage;
 	bool paused;
 	bool approved;
 	bool carry;
 	bool has_commit;
+};
+
+struct engine_harness_init {
+	uint32_t max_agents;   /* 0: only the engine's own limit */
+	uint64_t token_budget; /* of one plan through this harness, 0: none */
+	/* Its breaker, as it was saved: until when it is open (0: closed; TIME_NEVER: a person has
+	 * to act, and dispatching again is that), and how often in a row it was opened unasked. */
+	int64_t open_until;
+	uint32_t level;
 };
 
 struct engine;
@@ -183,7 +200,8 @@ DEFINE_FREEP(engine_freep, struct engine, engine_free)
 
 /* Each returns the index of the new thing (from 0) in *ret, or -ENOMEM. All before engine_begin().
  */
-int engine_add_harness(struct engine *e, uint32_t max_agents, uint32_t *ret) MUST_CHECK;
+int engine_add_harness(
+	struct engine *e, const struct engine_harness_init *init, uint32_t *ret) MUST_CHECK;
 int engine_add_plan(
 	struct engine *e, const struct engine_plan_init *init, uint32_t *ret) MUST_CHECK;
 int engine_add_task(
@@ -205,7 +223,7 @@ int engine_add_dependency(struct engine *e, uint32_t task, uint32_t dependency) 
 	X(MERGED)    /* DONE; CONFLICT; FAILED: red, with text; CANCELLED */ \
 	X(APPROVE)   /* operator; text: who and why, may be NULL */ \
 	X(OVERRIDE)  /* operator: take an escalated task's last commit as it is */ \
-	X(REJECT)    /* operator; text: the reason */ \
+	X(REJECT)    /* operator; text: the reason; carry: as with RETRY */ \
 	X(RETRY) /* operator: try an escalated or failed task again; carry: from its last tree */ \
 	X(PAUSE) \
 	X(RESUME)
@@ -218,7 +236,7 @@ enum engine_event_kind {
 	EVENT_TICK = EVENT_TASK_COUNT, /* a time that engine_next_time() asked for has come */
 	EVENT_CANCEL, /* stop: first signal, `orch stop`; plan ENGINE_NONE: all plans */
 	EVENT_KILL,   /* stop at once: second signal */
-	EVENT_USAGE,  /* `tokens` more were used by `task` */
+	EVENT_USAGE,  /* `tokens` more (or fewer) were used by `task` */
 	EVENT_PLAN_PAUSE,
 	EVENT_PLAN_RESUME,
 	EVENT_HOLD,    /* memory or disk is short: nothing starts */
@@ -244,7 +262,7 @@ struct engine_event {
 	enum halt_reason halt;
 	const char *text; /* borrowed during the step */
 	int64_t until;    /* ENDED with rate_limited: when the limit ends, 0: not told */
-	uint64_t tokens;
+	int64_t tokens;   /* fewer when a total corrects what was counted before */
 	bool carry;
 };
 
@@ -254,6 +272,7 @@ struct engine_event {
 enum engine_action_kind {
 	ACT_SAVE_TASK, /* a transition: one row of history, the task's row, the attempt's row */
 	ACT_SAVE_PLAN,
+	ACT_SAVE_HARNESS, /* its breaker: open_until, level */
 	ACT_PREPARE, /* worktree, files to copy, set-up command; carry: from the last attempt's tree
 		      */
 	ACT_START,   /* the agent */
@@ -286,6 +305,10 @@ struct engine_action {
 	bool halted;
 	enum halt_reason halt;
 	uint32_t also; /* bit mask of further halt reasons that hold */
+	/* ACT_SAVE_HARNESS */
+	uint32_t harness;
+	uint32_t level;
+	int64_t open_until;
 	/* ACT_KILL */
 	bool hard;
 	enum outcome why;
@@ -340,6 +363,16 @@ void engine_change_task(struct engine *e, uint32_t task, const struct engine_tas
 /* A budget that is raised lets the plan go on; take it up with EVENT_TICK. */
 void engine_change_plan(
 	struct engine *e, uint32_t plan, uint32_t max_agents, uint64_t token_budget);
+
+/*
+ * Takes a task out that never started (pending, no attempt) and that nothing depends on any more,
+ * or whose dependents are taken out, too. A changed one is taken out and added again; what was
+ * added counts from the next engine_begin.
+ */
+void engine_drop_task(struct engine *e, uint32_t task);
+/* What was used of a plan through a harness before this engine. After the plan's tasks were added.
+ */
+int engine_add_spent(struct engine *e, uint32_t plan, uint32_t harness, uint64_t tokens) MUST_CHECK;
 
 /* The next time at which the engine wants EVENT_TICK; TIME_NEVER: none. */
 int64_t engine_next_time(const struct engine *e);

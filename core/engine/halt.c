@@ -41,20 +41,51 @@ static bool plan_is_busy(const struct engine *e, const struct engine_plan *p)
 	return p->ready.count > 0 || p->delayed > 0 || waiting > 0 || p->parked > 0;
 }
 
+static bool plan_stage_passed(const struct engine_plan *p)
+{
+	return p->candidates[TASK_PASSED] == p->n_candidates;
+}
+
+static bool plan_last_stage(const struct engine_plan *p)
+{
+	return p->stage + 1 >= p->init.stages;
+}
+
+/*
+ * The next target's turn, with what it needs: the one before it has passed, or is blocked and does
+ * not keep the others. Returns whether there was one.
+ */
+static bool plan_advance(struct engine *e, struct engine_plan *p)
+{
+	if (p->init.select != SELECT_TARGETS || plan_last_stage(p) || p->draining || e->faulted ||
+		(!plan_stage_passed(p) && !p->init.auto_advance))
+		return false;
+	p->stage++;
+	vec_foreach(t, &e->tasks) {
+		if (task_plan(e, t) != p || !t->chosen || t->candidate || t->stage > p->stage)
+			continue;
+		t->candidate = true;
+		p->n_candidates++;
+		p->candidates[engine_mode_status((enum engine_mode)t->mode)]++;
+		task_make_ready(e, t);
+	}
+	return true;
+}
+
 static uint32_t plan_halt_reasons(const struct engine *e, const struct engine_plan *p)
 {
 	uint32_t waiting, down, set = 0;
 	plan_count_waiting(e, p, &waiting, &down);
-	bool could_start = p->ready.count + p->delayed + waiting + p->parked > 0;
+	bool could_start = p->ready.count + p->delayed + waiting + p->parked + p->broke > 0;
 	uint32_t broken = p->candidates[TASK_ESCALATED] + p->candidates[TASK_FAILED];
 	bool targets = p->init.select == SELECT_TARGETS;
-	bool done = p->n_candidates > 0 && p->candidates[TASK_PASSED] == p->n_candidates;
+	bool done = p->n_candidates > 0 && plan_stage_passed(p) && plan_last_stage(p);
 
 	if (p->interrupted)
 		set |= 1U << HALT_INTERRUPTED;
 	if (e->faulted)
 		set |= 1U << e->fault;
-	if (p->over_budget && !plan_all_passed(p))
+	if ((p->over_budget && !plan_all_passed(p)) || p->broke > 0)
 		set |= 1U << HALT_BUDGET_EXCEEDED;
 	if (down > 0 || (plan_breaker_open(e, p) && could_start))
 		set |= 1U << HALT_CIRCUIT_BREAKER;
@@ -109,6 +140,9 @@ static void plan_halt(struct engine *e, struct engine_plan *p)
 void engine_settle(struct engine *e)
 {
 	vec_foreach(p, &e->plans) {
+		while (p->init.admit == ADMIT_ALL && !p->halted && !plan_is_busy(e, p) &&
+			plan_advance(e, p))
+			engine_schedule(e);
 		if (p->halted || plan_is_busy(e, p))
 			continue;
 		if (p->init.admit == ADMIT_ALL) {

@@ -23,12 +23,15 @@ struct engine_plan {
 	struct VEC(uint32_t) gate_queue; /* CHECKABLE */
 	size_t gate_next;
 	uint32_t *waiting; /* per harness: how many of the plan's tasks are in its chain */
+	uint64_t *spent;   /* per harness: tokens */
 	size_t n_waiting;
 	uint32_t tasks[TASK_STATUS_COUNT];
 	uint32_t candidates[TASK_STATUS_COUNT];
 	uint32_t n_tasks;
 	uint32_t n_candidates;
 	uint32_t delayed; /* in the delay queue */
+	uint32_t broke;   /* could start, had their harness not spent its budget in this plan */
+	uint32_t stage;   /* of the targets, the one whose turn it is */
 	uint32_t parked;  /* pending candidates that are paused and could start otherwise */
 	uint32_t in_flight;
 	uint32_t slots;
@@ -45,6 +48,7 @@ struct engine_plan {
 
 struct engine_harness {
 	uint32_t max_agents;
+	uint64_t token_budget;
 	uint32_t slots;
 	uint32_t waiting_head, waiting_tail; /* chain of tasks, first come first served */
 	uint32_t waiting;
@@ -79,6 +83,9 @@ struct engine {
 	bool out_of_memory;             /* set by whoever could not append an action */
 	struct engine_actions *actions; /* during a step */
 };
+
+/* One counter per harness in a plan; harnesses may have been added since. */
+int plan_grow(struct engine *e, struct engine_plan *p) MUST_CHECK;
 
 /* heap.c: each task compares by its own fields, then by index, so that the order is total. */
 int heap_push(struct engine *e, struct task_heap *h, uint32_t task) MUST_CHECK;
@@ -117,6 +124,8 @@ void task_enter(struct engine *e, struct engine_task *t, enum engine_mode mode, 
 
 /* sched.c */
 void task_make_ready(struct engine *e, struct engine_task *t);
+bool harness_is_spent(
+	const struct engine *e, const struct engine_plan *p, const struct engine_task *t);
 void harness_freed(struct engine *e, struct engine_harness *h);
 void harness_limited(struct engine *e, struct engine_task *t, int64_t until);
 void harness_worked(struct engine *e, struct engine_task *t);
@@ -133,7 +142,7 @@ void task_fail(struct engine *e, struct engine_task *t, struct reason why, int64
 void plan_cancel(struct engine *e, struct engine_plan *p);
 void plan_kill(struct engine *e, struct engine_plan *p);
 void plan_check_drain(struct engine *e, struct engine_plan *p);
-void task_add_usage(struct engine *e, struct engine_task *t, uint64_t tokens);
+void task_add_usage(struct engine *e, struct engine_task *t, int64_t tokens);
 void task_kill(struct engine *e, struct engine_task *t, enum outcome why, bool hard);
 
 /* table.c */

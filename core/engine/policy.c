@@ -189,20 +189,36 @@ void plan_check_drain(struct engine *e, struct engine_plan *p)
 	plan_end_flights(e, p, true);
 }
 
-void task_add_usage(struct engine *e, struct engine_task *t, uint64_t tokens)
+/* harness ENGINE_NONE: of any. */
+static void plan_end_spenders(struct engine *e, struct engine_plan *p, uint32_t harness)
+{
+	for (size_t k = 0; k < e->flight.count; k++) {
+		struct engine_task *t = &e->tasks.items[e->flight.items[k]];
+		if (task_plan(e, t) == p && t->kill_why == OUTCOME_NONE &&
+			(harness == ENGINE_NONE || t->harness == harness) &&
+			(t->mode == MODE_RUNNING || t->mode == MODE_STARTING))
+			task_kill(e, t, OUTCOME_OVER_BUDGET, false);
+	}
+}
+
+static uint64_t add_signed(uint64_t sum, int64_t more)
+{
+	uint64_t less = more < 0 ? (uint64_t)-more : 0;
+	return more >= 0 ? sum + (uint64_t)more : less < sum ? sum - less : 0;
+}
+
+void task_add_usage(struct engine *e, struct engine_task *t, int64_t tokens)
 {
 	struct engine_plan *p = task_plan(e, t);
-	t->tokens += tokens;
-	p->tokens += tokens;
+	t->tokens = add_signed(t->tokens, tokens);
+	p->tokens = add_signed(p->tokens, tokens);
+	p->spent[t->harness] = add_signed(p->spent[t->harness], tokens);
 	if (task_budget_spent(t) && t->mode == MODE_RUNNING && t->kill_why == OUTCOME_NONE)
 		task_kill(e, t, OUTCOME_OVER_BUDGET, false);
+	if (harness_is_spent(e, p, t))
+		plan_end_spenders(e, p, t->harness);
 	if (p->over_budget || p->init.token_budget == 0 || p->tokens < p->init.token_budget)
 		return;
 	p->over_budget = true;
-	for (size_t k = 0; k < e->flight.count; k++) {
-		struct engine_task *other = &e->tasks.items[e->flight.items[k]];
-		if (task_plan(e, other) == p && other->kill_why == OUTCOME_NONE &&
-			(other->mode == MODE_RUNNING || other->mode == MODE_STARTING))
-			task_kill(e, other, OUTCOME_OVER_BUDGET, false);
-	}
+	plan_end_spenders(e, p, ENGINE_NONE);
 }

@@ -9,6 +9,22 @@
 
 /* ---- harnesses ---- */
 
+/* What is known of its breaker is known to the next engine, too. */
+static void harness_save(struct engine *e, const struct engine_harness *h)
+{
+	struct engine_action *a = action_add(e, ACT_SAVE_HARNESS);
+	a->harness = (uint32_t)(h - e->harnesses.items);
+	a->open_until = h->open_until;
+	a->level = h->level;
+}
+
+bool harness_is_spent(
+	const struct engine *e, const struct engine_plan *p, const struct engine_task *t)
+{
+	uint64_t budget = e->harnesses.items[t->harness].token_budget;
+	return budget > 0 && p->spent[t->harness] >= budget;
+}
+
 bool harness_is_down(const struct engine *e, const struct engine_harness *h)
 {
 	if (h->open_until == 0 || h->half_open)
@@ -37,16 +53,20 @@ static void harness_wait(struct engine *e, struct engine_harness *h, struct engi
 	task_plan(e, t)->waiting[t->harness]++;
 }
 
+/* One that was taken out of its plan makes room for the next. */
 static void harness_release_one(struct engine *e, struct engine_harness *h)
 {
-	struct engine_task *t = &e->tasks.items[h->waiting_head];
-	h->waiting_head = t->next_waiting;
-	if (h->waiting_head == ENGINE_NONE)
-		h->waiting_tail = ENGINE_NONE;
-	h->waiting--;
-	t->next_waiting = ENGINE_NONE;
-	t->queued = false;
-	task_plan(e, t)->waiting[t->harness]--;
+	struct engine_task *t;
+	do {
+		t = &e->tasks.items[h->waiting_head];
+		h->waiting_head = t->next_waiting;
+		if (h->waiting_head == ENGINE_NONE)
+			h->waiting_tail = ENGINE_NONE;
+		h->waiting--;
+		t->next_waiting = ENGINE_NONE;
+		t->queued = false;
+		task_plan(e, t)->waiting[t->harness]--;
+	} while (t->gone && h->waiting > 0);
 	task_make_ready(e, t);
 }
 
@@ -75,6 +95,7 @@ void harness_limited(struct engine *e, struct engine_task *t, int64_t until)
 	h->half_open = false;
 	if (h->probe == task_index(e, t))
 		h->probe = ENGINE_NONE;
+	harness_save(e, h);
 }
 
 /* An attempt ended for a reason that is not a limit: the harness works. */
@@ -87,7 +108,8 @@ void harness_worked(struct engine *e, struct engine_task *t)
 	h->half_open = false;
 	h->level = 0;
 	h->probe = ENGINE_NONE;
-	for (uint32_t n = h->waiting; n > 0; n--)
+	harness_save(e, h);
+	for (uint32_t n = h->waiting; n > 0 && h->waiting > 0; n--)
 		harness_release_one(e, h);
 }
 
@@ -214,8 +236,13 @@ static uint32_t plan_next_task(struct engine *e, struct engine_plan *p)
 		uint32_t i = heap_pop(e, &p->ready);
 		struct engine_task *t = &e->tasks.items[i];
 		t->queued = false;
-		if (t->mode != MODE_PENDING || t->deps_left > 0)
+		if (t->mode != MODE_PENDING || t->deps_left > 0 || t->gone)
 			continue; /* moved on while it waited */
+		if (harness_is_spent(e, p, t)) {
+			p->broke += !t->broke;
+			t->broke = true;
+			continue;
+		}
 		if (t->paused) {
 			task_make_ready(e, t); /* parks it */
 			continue;

@@ -252,7 +252,13 @@ static void override(struct engine *e, struct engine_task *t, const struct engin
 static void reject(struct engine *e, struct engine_task *t, const struct engine_event *ev)
 {
 	t->approved = false;
+	size_t before = e->actions->list.count;
 	task_fail(e, t, (struct reason){OUTCOME_NONE, VERDICT_REJECTED, ev->text}, 0);
+	if (!ev->carry)
+		return;
+	t->carry = true;
+	for (size_t i = before; i < e->actions->list.count; i++)
+		e->actions->list.items[i].task_after.carry = true;
 }
 
 static void retry(struct engine *e, struct engine_task *t, const struct engine_event *ev)

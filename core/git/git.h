@@ -41,7 +41,7 @@ struct git_repo {
 	char *common_dir; /* absolute: objects, refs, config; where orch/ lives */
 	char *git_dir;    /* absolute: common_dir, or <common_dir>/worktrees/<id> */
 	char *toplevel;   /* absolute; NULL for a bare repository */
-	char *version;    /* of git: "2.39.5" */
+	char *version;    /* of git: "2.39.5"; NULL before git_check_version */
 	bool bare;
 	bool linked;  /* opened from a linked worktree */
 	bool shallow; /* history is cut */
@@ -50,6 +50,8 @@ struct git_repo {
 	char *head_branch;   /* "main"; NULL when HEAD is detached */
 };
 
+struct git_reader;
+
 /* How to call git, and on which repository. Everything is borrowed; copy it to change a field. */
 struct git_ctx {
 	const struct git_repo *repo;
@@ -57,6 +59,7 @@ struct git_ctx {
 	int cancel_fd;       /* readable: give up; -1: none */
 	int64_t deadline_ms; /* absolute, monotonic */
 	const struct spawn_origin *origin;
+	struct git_reader *reader; /* NULL: a process for each question */
 };
 
 #define GIT_CTX_INIT \
@@ -78,13 +81,15 @@ enum git_outcome {
 /*
  * Opens the repository that dir (any directory in it; NULL: ours) belongs to. ctx->repo is not
  * used. 0 and an owned repository, GIT_NO_REPOSITORY (err says so too), or an error that says how
- * to mend it: git missing or too old (-ENOSYS), owned by somebody else (-EPERM), called from inside
+ * to mend it: git missing (-ENOSYS), owned by somebody else (-EPERM), called from inside
  * .git (-EINVAL). A repository without a commit opens with head "".
  */
 int git_open(const struct git_ctx *ctx, const char *dir, struct git_repo **ret_repo,
 	struct err *e) MUST_CHECK;
 void git_repo_free(struct git_repo *repo);
 DEFINE_FREEP(git_repo_freep, struct git_repo, git_repo_free)
+/* -ENOSYS when git is too old for us to work with; looking works with any. */
+int git_check_version(const struct git_ctx *ctx, struct git_repo *repo, struct err *e) MUST_CHECK;
 /* -ENODATA and what to type when the repository has no commit yet. */
 int git_require_commit(const struct git_repo *repo, struct err *e) MUST_CHECK;
 

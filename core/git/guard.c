@@ -173,9 +173,14 @@ static int check_lfs(const struct git_ctx *ctx, struct diags *d, struct err *e)
 	CLEANUP_STR char *object = str_printf("%s:.gitattributes", ctx->repo->head.hex);
 	if (!object)
 		return err_nomem(e);
-	const char *const argv[] = {"cat-file", "blob", object, NULL};
+	const char *const revs[] = {object};
+	struct git_oid blob;
+	int r = git_resolve_many(ctx, revs, 1, &blob, e);
+	if (r < 0 || !blob.hex[0])
+		return r;
+	const char *const argv[] = {"cat-file", "blob", blob.hex, NULL};
 	struct git_cmd cmd = {.argv = argv, .max_output = (size_t)1 << 20};
-	int r = git_run(ctx, &cmd, &o, e);
+	r = git_run(ctx, &cmd, &o, e);
 	if (r == -E2BIG)
 		return 0;
 	if (r == 0 && o.status == 0 && strstr(buf_cstr(&o.out), "filter=lfs") &&

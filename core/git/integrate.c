@@ -70,8 +70,13 @@ static int make_attributes(
 	CLEANUP_STR char *dir = state ? path_join(state, GIT_MERGE_PREFIX "XXXXXX") : NULL;
 	if (!object || !dir)
 		return err_nomem(e);
-	const char *const argv[] = {"cat-file", "blob", object, NULL};
-	int r = git_run(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	const char *const revs[] = {object};
+	struct git_oid blob;
+	int r = git_resolve_many(ctx, revs, 1, &blob, e);
+	if (r < 0 || !blob.hex[0])
+		return r;
+	const char *const argv[] = {"cat-file", "blob", blob.hex, NULL};
+	r = git_run(ctx, &(struct git_cmd){.argv = argv}, &o, e);
 	if (r < 0 || o.status != 0)
 		return r;
 	r = dir_make(AT_FDCWD, state, 0700, e);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "git/branchfile.h"
 #include "git/git.h"
 
 #include "base/vec.h"
@@ -136,7 +137,7 @@ char *git_ref_integration(const char *plan)
 }
 
 /* The tree of `ref` with one file replaced. */
-static int tree_with_file(const struct git_ctx *ctx, const struct git_oid *commit, const char *name,
+int git_tree_with_file(const struct git_ctx *ctx, const struct git_oid *commit, const char *name,
 	const struct git_oid *blob, struct git_oid *ret, struct err *e)
 {
 	CLEANUP_BUF struct buf entries = BUF_INIT;
@@ -164,16 +165,21 @@ static int tree_with_file(const struct git_ctx *ctx, const struct git_oid *commi
 	return r < 0 ? r : git_output_oid(&o, "git mktree", ret, e);
 }
 
-int git_commit_file(const struct git_ctx *ctx, const char *ref, const char *name, const void *data,
-	size_t len, const char *message, struct git_oid *ret, bool *ret_changed, struct err *e)
+int git_blob_write(
+	const struct git_ctx *ctx, const void *data, size_t len, struct git_oid *ret, struct err *e)
 {
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {"hash-object", "-w", "--stdin", NULL};
 	struct git_cmd cmd = {.argv = argv, .input = data ? data : "", .input_len = len};
-	struct git_oid blob, tree, commit, now[2];
 	int r = git_run_ok(ctx, &cmd, &o, e);
-	if (r == 0)
-		r = git_output_oid(&o, "git hash-object", &blob, e);
+	return r < 0 ? r : git_output_oid(&o, "git hash-object", ret, e);
+}
+
+int git_commit_file(const struct git_ctx *ctx, const char *ref, const char *name, const void *data,
+	size_t len, const char *message, struct git_oid *ret, bool *ret_changed, struct err *e)
+{
+	struct git_oid blob, tree, commit, now[2];
+	int r = git_blob_write(ctx, data, len, &blob, e);
 	if (r < 0)
 		return r;
 	CLEANUP_STR char *file = str_printf("%s:%s", ref, name);
@@ -188,7 +194,7 @@ int git_commit_file(const struct git_ctx *ctx, const char *ref, const char *name
 		*ret_changed = false;
 		return 0;
 	}
-	r = tree_with_file(ctx, &now[0], name, &blob, &tree, e);
+	r = git_tree_with_file(ctx, &now[0], name, &blob, &tree, e);
 	if (r == 0)
 		r = git_commit_tree(ctx, &tree, now, now[0].hex[0] ? 1 : 0, message, &commit, e);
 	if (r < 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "git/git.h"
+#include "git/reader.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,7 +33,12 @@ int git_resolve_many(const struct git_ctx *ctx, const char *const *revs, size_t 
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {"cat-file", "--batch-check=%(objectname)", NULL};
 	struct git_cmd cmd = {.argv = argv, .input = input.data, .input_len = input.len};
-	int r = git_run_ok(ctx, &cmd, &o, e);
+	int r = git_reader_ask(ctx, &input, n, &o.out);
+	if (r == -ECANCELED || r == -ETIMEDOUT)
+		return err_set(e, r, "git cat-file was stopped: %s",
+			r == -ECANCELED ? "on request" : "it took too long");
+	if (r < 0)
+		r = git_run_ok(ctx, &cmd, &o, e);
 	if (r < 0)
 		return r;
 	char *line = o.out.data;

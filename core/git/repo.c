@@ -31,14 +31,11 @@ static char *next_line(char **p)
 	return line;
 }
 
-static int check_version(
-	const struct git_ctx *ctx, const char *dir, struct git_repo *repo, struct err *e)
+int git_check_version(const struct git_ctx *ctx, struct git_repo *repo, struct err *e)
 {
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {"version", NULL};
-	int r = git_run_ok(ctx, &(struct git_cmd){.argv = argv, .dir = dir}, &o, e);
-	if (r == -ENOENT && access(dir, F_OK) == 0)
-		return err_set(e, -ENOSYS, "git is not installed, or not on PATH");
+	int r = git_run_ok(ctx, &(struct git_cmd){.argv = argv, .dir = "/"}, &o, e);
 	if (r < 0)
 		return r;
 	int major = 0, minor = 0, need_major = 0, need_minor = 0;
@@ -69,38 +66,6 @@ static int open_failure(const char *dir, const char *words, struct err *e)
 	return err_set(e, -EIO, "cannot open the repository at '%s': %.500s", dir, words);
 }
 
-/* toplevel comes last because asking for it fails in a bare repository. */
-static int read_layout(
-	const struct git_ctx *ctx, const char *dir, struct git_repo *repo, struct err *e)
-{
-	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
-	const char *const argv[] = {"rev-parse", "--path-format=absolute", "--is-bare-repository",
-		"--is-inside-work-tree", "--is-shallow-repository", "--show-object-format",
-		"--git-dir", "--git-common-dir", "--show-toplevel", NULL};
-	int r = git_run(ctx, &(struct git_cmd){.argv = argv, .dir = dir}, &o, e);
-	if (r < 0)
-		return r;
-	char *rest = o.out.data, *line[7];
-	size_t n = 0;
-	while (n < 7 && (line[n] = next_line(&rest)) != NULL)
-		n++;
-	if (n < 6)
-		return open_failure(dir, buf_cstr(&o.err), e);
-	repo->bare = str_eq(line[0], "true");
-	bool inside = str_eq(line[1], "true");
-	repo->shallow = str_eq(line[2], "true");
-	repo->sha256 = str_eq(line[3], "sha256");
-	if (!repo->bare && !inside)
-		return err_set(e, -EINVAL,
-			"'%s' is inside the repository's own directory; go to its work tree", dir);
-	if (str_replace(&repo->git_dir, line[4]) < 0 || str_replace(&repo->common_dir, line[5]) < 0)
-		return err_nomem(e);
-	repo->linked = !str_eq(repo->git_dir, repo->common_dir);
-	if (inside && n < 7)
-		return open_failure(dir, buf_cstr(&o.err), e);
-	return inside && str_replace(&repo->toplevel, line[6]) < 0 ? err_nomem(e) : 0;
-}
-
 static int read_head(
 	const struct git_ctx *ctx, const char *dir, struct git_repo *repo, struct err *e)
 {
@@ -127,6 +92,53 @@ static int read_head(
 		       : 0;
 }
 
+/* One command for all. It fails at toplevel in a bare repository, and at HEAD while that is unborn:
+ * what comes behind is asked for by itself then. */
+static int read_layout(
+	const struct git_ctx *ctx, const char *dir, struct git_repo *repo, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {"rev-parse", "--path-format=absolute", "--is-bare-repository",
+		"--is-inside-work-tree", "--is-shallow-repository", "--show-object-format",
+		"--git-dir", "--git-common-dir", "--show-toplevel", "HEAD^{commit}",
+		"--symbolic-full-name", "HEAD", NULL};
+	int r = git_run(ctx, &(struct git_cmd){.argv = argv, .dir = dir}, &o, e);
+	if (r == -ENOENT && access(dir, F_OK) == 0)
+		return err_set(e, -ENOSYS, "git is not installed, or not on PATH");
+	if (r < 0)
+		return r;
+	char *rest = o.out.data, *line[9];
+	size_t n = 0;
+	while (n < 9 && (line[n] = next_line(&rest)) != NULL)
+		n++;
+	if (n > 0 && str_starts(line[0], "--")) /* an option that this git does not know */
+		r = git_check_version(ctx, repo, e);
+	if (r < 0)
+		return r;
+	if (n < 6)
+		return open_failure(dir, buf_cstr(&o.err), e);
+	repo->bare = str_eq(line[0], "true");
+	bool inside = str_eq(line[1], "true");
+	repo->shallow = str_eq(line[2], "true");
+	repo->sha256 = str_eq(line[3], "sha256");
+	if (!repo->bare && !inside)
+		return err_set(e, -EINVAL,
+			"'%s' is inside the repository's own directory; go to its work tree", dir);
+	if (str_replace(&repo->git_dir, line[4]) < 0 || str_replace(&repo->common_dir, line[5]) < 0)
+		return err_nomem(e);
+	repo->linked = !str_eq(repo->git_dir, repo->common_dir);
+	if (inside && n < 7)
+		return open_failure(dir, buf_cstr(&o.err), e);
+	if (inside && str_replace(&repo->toplevel, line[6]) < 0)
+		return err_nomem(e);
+	if (o.status != 0 || n < 9 || git_oid_parse(line[7], &repo->head) < 0)
+		return read_head(ctx, dir, repo, e);
+	return str_starts(line[8], "refs/heads/") &&
+			       str_replace(&repo->head_branch, line[8] + strlen("refs/heads/")) < 0
+		       ? err_nomem(e)
+		       : 0;
+}
+
 int git_open(const struct git_ctx *ctx, const char *dir, struct git_repo **ret_repo, struct err *e)
 {
 	CLEANUP_STR char *here = realpath(dir ? dir : ".", NULL);
@@ -135,11 +147,7 @@ int git_open(const struct git_ctx *ctx, const char *dir, struct git_repo **ret_r
 	CLEANUP(git_repo_freep) struct git_repo *repo = calloc(1, sizeof(*repo));
 	if (!repo)
 		return err_nomem(e);
-	int r = check_version(ctx, here, repo, e);
-	if (r == 0)
-		r = read_layout(ctx, here, repo, e);
-	if (r == 0)
-		r = read_head(ctx, here, repo, e);
+	int r = read_layout(ctx, here, repo, e);
 	if (r == 0)
 		*ret_repo = TAKE(repo);
 	return r;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "git/git.h"
+#include "git/reader.h"
 
 #include "base/clock.h"
 #include "base/vec.h"
@@ -257,9 +257,15 @@ static int child_reap(const struct child *c)
 	return spawn_shell_status(status);
 }
 
-static int start(const struct git_ctx *ctx, const struct git_cmd *cmd, char *const *argv,
-	struct pipes *p, struct child *c, struct err *e)
+int git_start(const struct git_ctx *ctx, const struct git_cmd *cmd, const int stdio[3],
+	pid_t *ret_pid, int *ret_pidfd, struct err *e)
 {
+	CLEANUP_STRV char **argv = NULL;
+	if (strv_add(&argv, "git") < 0)
+		return err_nomem(e);
+	for (size_t i = 0; cmd->argv[i]; i++)
+		if (strv_add(&argv, cmd->argv[i]) < 0)
+			return err_nomem(e);
 	const char *git_dir = cmd->git_dir, *dir = cmd->dir;
 	if (!dir) {
 		git_dir = ctx->repo->common_dir;
@@ -268,26 +274,18 @@ static int start(const struct git_ctx *ctx, const struct git_cmd *cmd, char *con
 	CLEANUP_STRV char **env = build_env(git_dir, dir, cmd->index);
 	if (!env)
 		return err_nomem(e);
-	CLEANUP(closep) int input = -1;
-	if (cmd->input) {
-		int r = make_input(cmd->input, cmd->input_len, &input, e);
-		if (r < 0)
-			return r;
-	}
 	struct spawn_fd lock = {.fd = ctx->lock_fd, .target = LOCK_TARGET_FD};
 	struct spawn s = SPAWN_INIT;
 	s.argv = argv;
 	s.envp = env;
 	s.cwd = dir;
-	s.stdio[0] = input;
-	s.stdio[1] = p->out[1];
-	s.stdio[2] = p->err[1];
+	memcpy(s.stdio, stdio, sizeof(s.stdio));
 	s.fds = &lock;
 	s.n_fds = ctx->lock_fd >= 0 ? 1 : 0;
 	s.new_session = true;
 	s.death_signal = SIGTERM;
 	s.origin = ctx->origin;
-	return spawn_process(&s, &c->pid, &c->pidfd, e);
+	return spawn_process(&s, ret_pid, ret_pidfd, e);
 }
 
 void git_output_deinit(struct git_output *o)
@@ -314,19 +312,16 @@ int git_run(
 	buf_reset(&ret->err);
 	if (ctx->deadline_ms != DEADLINE_NONE && clock_mono_ms() >= ctx->deadline_ms)
 		return stopped_error(-ETIMEDOUT, cmd->argv[0], e);
-	CLEANUP_STRV char **argv = NULL;
-	if (strv_add(&argv, "git") < 0)
-		return err_nomem(e);
-	for (size_t i = 0; cmd->argv[i]; i++)
-		if (strv_add(&argv, cmd->argv[i]) < 0)
-			return err_nomem(e);
 	CLEANUP(pipes_deinit) struct pipes p = {{-1, -1}, {-1, -1}};
+	CLEANUP(closep) int input = -1;
 	int r = pipes_init(&p, e);
+	if (r == 0 && cmd->input)
+		r = make_input(cmd->input, cmd->input_len, &input, e);
 	if (r < 0)
 		return r;
 	CLEANUP(closep) int pidfd = -1;
 	struct child c = {.pidfd = -1, .kill_at_ms = DEADLINE_NONE};
-	r = start(ctx, cmd, argv, &p, &c, e);
+	r = git_start(ctx, cmd, (int[3]){input, p.out[1], p.err[1]}, &c.pid, &c.pidfd, e);
 	if (r < 0)
 		return r;
 	pidfd = c.pidfd;

@@ -57,6 +57,7 @@ struct plan_state {
 	char *outcome;   /* of a task */
 	char *reason;
 	char *commit;
+	bool commit_absent; /* of whoever imports: it is not in the repository */
 	struct plan_tokens tokens;
 };
 

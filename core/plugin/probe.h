@@ -52,7 +52,8 @@ struct plugin_probe_args {
 	unsigned flags;                        /* enum plugin_probe_flag */
 	const struct plugin_setting *settings; /* options for check; borrowed; NULL: none */
 	size_t n_settings;
-	int64_t timeout_ms; /* for all of it */
+	char *const *environment; /* for check; borrowed; NULL: this process's */
+	int64_t timeout_ms;       /* for all of it */
 };
 
 /*

@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+extern char **environ;
+
 /* Writes one line; consumes json. What cannot be written is missed by the caller, who says so. */
 static void say(json_t *json)
 {
@@ -109,6 +111,8 @@ static int loader_run(void *arg)
 		return 0;
 	}
 	say(describe(&p.harness));
+	if (request->args->environment)
+		environ = (char **)(uintptr_t)request->args->environment;
 	if ((request->args->flags & PLUGIN_PROBE_CHECK) && p.harness.check)
 		run_check(&p.harness, request->args);
 	return 0;

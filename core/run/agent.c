@@ -30,6 +30,36 @@ static void usage_counts(const json_t *data, int64_t ret[4])
 	ret[3] = json_count(data, "cache_write");
 }
 
+/* What was counted of one message. */
+struct usage_seen {
+	int64_t counts[4];
+	double cost;
+};
+
+#define USAGE_IDS_MAX 65536 /* an attempt's messages that are told apart */
+
+void usage_forget(struct live *l)
+{
+	for (size_t i = 0; i < l->usage_by_id.count; i++)
+		free(l->usage_by_id.entries[i].value);
+	map_deinit(&l->usage_by_id);
+}
+
+/* What was counted of the message before, to be replaced; NULL: nothing, or memory is out. */
+static struct usage_seen *usage_of(struct live *l, const char *id, struct err *e)
+{
+	struct usage_seen *seen = map_get(&l->usage_by_id, id);
+	if (seen || l->usage_by_id.count >= USAGE_IDS_MAX)
+		return seen;
+	seen = calloc(1, sizeof(*seen));
+	if (!seen || map_put(&l->usage_by_id, id, seen) < 0) {
+		free(seen);
+		err_nomem(e);
+		return NULL;
+	}
+	return seen;
+}
+
 /*
  * Usage comes per message, repeated while a message grows, or as a total of the whole attempt: what
  * is added is always the difference from what was counted before.
@@ -41,27 +71,30 @@ static int ingest_usage(struct live *l, const json_t *data, struct err *e)
 	double cost = json_number_value(json_object_get(data, "cost")), more_cost;
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
-	bool same = id && l->usage_id && str_eq(id, l->usage_id);
+	if (l->usage_is_total && !total)
+		return 0; /* what is in it comes again in the next total */
+	l->usage_is_total = total;
+	struct usage_seen *seen = id && !total ? usage_of(l, id, e) : NULL;
+	if (id && !total && !seen && e->code)
+		return e->code;
 	int64_t more[4];
 	for (int i = 0; i < 4; i++)
-		more[i] = now[i] - (total ? l->usage_sum[i] : same ? l->usage_last[i] : 0);
-	more_cost = cost - (total ? l->cost_sum : same ? l->cost_last : 0);
-	if (!total) {
-		memcpy(l->usage_last, now, sizeof(now));
-		l->cost_last = cost;
-		if (str_replace(&l->usage_id, id) < 0)
-			return err_nomem(e);
+		more[i] = now[i] - (total ? l->usage_sum[i] : seen ? seen->counts[i] : 0);
+	more_cost = cost - (total ? l->cost_sum : seen ? seen->cost : 0);
+	if (seen) {
+		memcpy(seen->counts, now, sizeof(now));
+		seen->cost = cost;
 	}
 	for (int i = 0; i < 4; i++)
 		l->usage_sum[i] += more[i];
 	l->cost_sum += more_cost;
 	int64_t counted = more[0] + more[1] + more[3];
-	if (counted > 0)
+	if (counted != 0)
 		run_post(l->run,
 			(struct engine_event){.kind = EVENT_USAGE,
 				.task = l->index,
 				.plan = ENGINE_NONE,
-				.tokens = (uint64_t)counted},
+				.tokens = counted},
 			NULL);
 	return store_add_tokens(l->run->store, l->id, l->attempt, more, more_cost, e);
 }
@@ -97,6 +130,11 @@ static int ingest_line(void *user, const struct journal_line *line)
 		const char *text = json_string_value(json_object_get(line->data, "text"));
 		if (text)
 			run_activity(l->run, l, text);
+	} else if (str_eq(line->kind, "rate_limit")) {
+		const char *text = json_string_value(json_object_get(line->data, "text"));
+		CLEANUP_STR char *waits = str_printf("waiting: %s", text ? text : "");
+		if (waits)
+			run_activity(l->run, l, waits);
 	} else if (str_eq(line->kind, "tool_call")) {
 		const char *name = json_string_value(json_object_get(line->data, "name"));
 		if (name)
@@ -124,6 +162,11 @@ static int ingest(struct live *l, int dirfd, struct err *e)
 	return store_unit_set_offset(l->run->store, l->unit_id, l->journal_offset, e);
 }
 
+struct recall {
+	struct live *live;
+	struct err *err;
+};
+
 static int read_offset(void *ctx, const struct unit_row *row)
 {
 	struct live *l = ctx;
@@ -131,29 +174,43 @@ static int read_offset(void *ctx, const struct unit_row *row)
 	return 0;
 }
 
-/* The last message's usage, which may still grow. */
-static int read_usage(void *ctx, const struct event_row *row)
+static void recall_usage(struct recall *re, const json_t *data)
 {
-	struct live *l = ctx;
-	if (row->attempt != l->attempt || !str_eq(row->kind, "usage"))
+	struct live *l = re->live;
+	const char *id = json_string_value(json_object_get(data, "id"));
+	bool total = json_is_true(json_object_get(data, "total"));
+	l->usage_is_total |= total;
+	struct usage_seen *seen = id && !total ? usage_of(l, id, re->err) : NULL;
+	if (!seen)
+		return;
+	usage_counts(data, seen->counts);
+	seen->cost = json_number_value(json_object_get(data, "cost"));
+}
+
+/* The session, and what was counted of each message, which may still grow. */
+static int read_event(void *ctx, const struct event_row *row)
+{
+	struct recall *re = ctx;
+	struct live *l = re->live;
+	bool is_session = str_eq(row->kind, "session");
+	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
 		return 0;
 	json_t *data = json_loads(row->data, 0, NULL);
-	int code = 0;
-	if (!json_is_true(json_object_get(data, "total"))) {
-		usage_counts(data, l->usage_last);
-		l->cost_last = json_number_value(json_object_get(data, "cost"));
-		code = str_replace(&l->usage_id, json_string_value(json_object_get(data, "id")));
-	}
+	if (!is_session)
+		recall_usage(re, data);
+	else if (str_replace(&l->session, json_string_value(json_object_get(data, "id"))) < 0)
+		err_nomem(re->err);
 	json_decref(data);
-	return code;
+	return re->err->code;
 }
 
 int agent_recall(struct live *l, struct err *e)
 {
 	struct store *s = l->run->store;
 	int code = store_unit(s, l->unit_id, read_offset, l, e);
+	struct recall re = {.live = l, .err = e};
 	if (code >= 0)
-		code = store_each_event(s, l->plan->id, l->id, 0, read_usage, l, e);
+		code = store_each_event(s, l->plan->id, l->id, 0, read_event, &re, e);
 	if (code < 0)
 		return e->code ? code : err_nomem(e);
 	return 0;
@@ -291,6 +348,31 @@ static void end_at_once(struct live *l, enum outcome outcome, const char *text)
 		text);
 }
 
+struct resumable {
+	const struct live *live;
+	struct unit_spec *spec;
+};
+
+/*
+ * A session belongs to the harness that began it. The last one counts; what its attempts were
+ * counted for goes along.
+ */
+static int find_session(void *ctx, const struct attempt_row *row)
+{
+	struct unit_spec *s = ((struct resumable *)ctx)->spec;
+	const struct live *l = ((struct resumable *)ctx)->live;
+	if (row->number >= l->attempt || !row->session || !str_eq(row->harness, l->harness))
+		return 0;
+	if (!str_eq(s->session, row->session))
+		s->session_input = s->session_output = s->session_cache_read =
+			s->session_cache_write = 0;
+	s->session_input += row->tokens[0];
+	s->session_output += row->tokens[1];
+	s->session_cache_read += row->tokens[2];
+	s->session_cache_write += row->tokens[3];
+	return str_replace(&s->session, row->session);
+}
+
 static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 {
 	const struct config_orch *c = &l->run->config->orch;
@@ -302,6 +384,11 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	code = prompt_build(l, &s->prompt, e);
 	if (code < 0)
 		return code;
+	struct resumable resumable = {l, s};
+	code = store_each_attempt(l->run->store, l->id, find_session, &resumable, e);
+	if (code < 0)
+		return e->code ? code : err_nomem(e);
+	s->resume = l->carried;
 	s->plan = str_dup(l->plan->name);
 	s->task = str_dup(l->name);
 	s->attempt = l->attempt;
@@ -322,9 +409,20 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	for (size_t i = 0; h && i < h->options.count; i++)
 		if (unit_spec_add_option(s, h->options.items[i].key, h->options.items[i].value) < 0)
 			return err_nomem(e);
-	if (h && h->pass_env && !(s->mask_env = strv_copy(h->pass_env)))
-		return err_nomem(e);
 	return s->plan && s->task && s->cwd && s->harness ? 0 : err_nomem(e);
+}
+
+/* What this unit's environment has beyond every unit's is secret: keys, and the token. */
+static int mask_additions(const struct run *r, char *const *env, struct unit_spec *s, struct err *e)
+{
+	for (size_t i = 0; env[i]; i++) {
+		if (strv_contains(r->unit_env, env[i]))
+			continue;
+		CLEANUP_STR char *name = strndup(env[i], strcspn(env[i], "="));
+		if (!name || strv_add(&s->mask_env, name) < 0)
+			return err_nomem(e);
+	}
+	return 0;
 }
 
 void agent_start(struct live *l)
@@ -349,6 +447,8 @@ void agent_start(struct live *l)
 	}
 	if (code == 0)
 		code = environ_for_harness(r, l->harness, &env, &err);
+	if (code == 0)
+		code = mask_additions(r, env, &spec, &err);
 	if (code == 0)
 		code = watch_start(r, l, &spec, env, &agent_callbacks, &l->agent, &err);
 	if (code == 0)

@@ -125,3 +125,156 @@ int change_set(struct store *s, int64_t id, const char *task, char *const *setti
 	}
 	return r < 0 ? r : change_plan(s, id, plan, ret_refused, e);
 }
+
+/* ---- a task that is not wanted any more ---- */
+
+static int check_removable(const struct plan *p, const char *task, struct err *e)
+{
+	int64_t at = plan_find_task(p, task);
+	CLEANUP_BUF struct buf users = BUF_INIT;
+	if (at < 0) {
+		err_exit(e, EXIT_NOINPUT, "plan '%s' has no task '%s'", p->name, task);
+		return -ENOENT;
+	}
+	vec_foreach(t, &p->tasks)
+		for (uint32_t i = 0; i < t->n_deps; i++)
+			if (t->deps[i] == (uint32_t)at)
+				buf_addf(&users, "%s%s", users.len ? ", " : "", t->name);
+	if (users.len > 0)
+		return err_exit(e, EXIT_DATA, "task '%s' cannot be removed: %s depend%s on it",
+			task, buf_cstr(&users), strchr(buf_cstr(&users), ',') ? "" : "s");
+	if (p->tasks.count == 1)
+		return err_exit(e, EXIT_DATA,
+			"task '%s' is the only one of plan '%s'; remove the plan with: orch plan "
+			"delete %s",
+			task, p->name, p->name);
+	return 0;
+}
+
+/* The text of a definition without the section of a task: continued lines are indented, so a line
+ * that begins with a bracket begins a section. */
+static char *without_task(const char *text, const char *task)
+{
+	CLEANUP_STR char *head = str_printf("[task:%s]\n", task);
+	CLEANUP_BUF struct buf out = BUF_INIT;
+	bool inside = false;
+	for (const char *line = text; head && *line;) {
+		size_t len = strcspn(line, "\n");
+		len += line[len] == '\n';
+		if (line[0] == '[')
+			inside = strncmp(line, head, strlen(head)) == 0;
+		if (!inside)
+			buf_add(&out, line, len);
+		line += len;
+	}
+	return head && buf_check(&out) == 0 ? buf_steal(&out) : NULL;
+}
+
+int change_remove(struct store *s, int64_t id, const char *task, char ***ret_refused, struct err *e)
+{
+	CLEANUP_PLAN struct plan *from = NULL, *to = NULL;
+	CLEANUP_STR char *text = NULL;
+	CLEANUP(diags_deinit) struct diags d = DIAGS_INIT;
+	*ret_refused = NULL;
+	int r = load_stored(s, id, &from, e);
+	if (r == 0)
+		r = check_removable(from, task, e);
+	if (r == 0)
+		r = store_plan_definition(s, id, &text, e);
+	if (r < 0)
+		return r;
+	CLEANUP_STR char *rest = without_task(text, task);
+	if (!rest)
+		return err_nomem(e);
+	r = plan_parse_text("the stored plan", NULL, rest, strlen(rest), NULL, &to, &d, e);
+	return r < 0 ? r : change_plan(s, id, to, ret_refused, e);
+}
+
+/* ---- back to the start ---- */
+
+struct broken {
+	struct VEC(struct task_save) saves;
+};
+
+static int note_broken(void *ctx, const struct task_row *row)
+{
+	struct broken *b = ctx;
+	if (row->status != TASK_FAILED && row->status != TASK_ESCALATED)
+		return 0;
+	struct task_save *save = VEC_PUSH(&b->saves);
+	if (!save)
+		return -ENOMEM;
+	*save = (struct task_save){
+		.id = row->id,
+		.plan_id = row->plan_id,
+		.from = row->status,
+		.to = TASK_PENDING,
+		.outcome = row->outcome,
+		.attempt = row->attempt,
+		.paused = row->paused,
+		.approved = row->approved,
+		/* What a person approved is never started over from zero. */
+		.carry = row->approved,
+		.has_commit = row->has_commit,
+	};
+	return 0;
+}
+
+static int save_all(struct store *s, const struct broken *b, struct err *e)
+{
+	bool own = !store_in_transaction(s);
+	int r = own ? store_begin(s, e) : 0;
+	vec_foreach(save, &b->saves)
+		if (r == 0)
+			r = store_save_task(s, save, clock_wall_ms(), e);
+	if (own && r == 0)
+		r = store_commit(s, e);
+	else if (own)
+		store_rollback(s);
+	return r;
+}
+
+int change_reset(struct store *s, int64_t id, size_t *ret_count, struct err *e)
+{
+	struct broken b = {0};
+	int r = store_each_task(s, id, note_broken, &b, e);
+	if (r < 0 && e->code == 0)
+		r = err_nomem(e);
+	if (r == 0)
+		r = save_all(s, &b, e);
+	*ret_count = b.saves.count;
+	VEC_FREE(&b.saves);
+	return r;
+}
+
+/* ---- a plan as a whole ---- */
+
+static int note_draft(void *ctx, const struct plan_row *row)
+{
+	bool *draft = ctx;
+	*draft = row->status == PLAN_DRAFT;
+	return 0;
+}
+
+int change_approve(struct store *s, int64_t id, struct err *e)
+{
+	bool draft = false;
+	int r = store_plan(s, id, note_draft, &draft, e);
+	return r == 0 && draft ? store_plan_set_status(s, id, PLAN_APPROVED, clock_wall_ms(), e)
+			       : r;
+}
+
+int change_import(struct store *s, const struct plan *plan, enum plan_status status,
+	int64_t *ret_id, char ***ret_refused, struct err *e)
+{
+	*ret_refused = NULL;
+	int64_t id = 0;
+	int r = store_plan_id(s, plan->name, &id, e);
+	if (r < 0)
+		return r;
+	*ret_id = id;
+	if (!id)
+		return store_plan_import(s, plan, status, clock_wall_ms(), ret_id, e);
+	r = change_plan(s, id, plan, ret_refused, e);
+	return r == 0 && status == PLAN_APPROVED ? change_approve(s, id, e) : r;
+}

@@ -95,9 +95,9 @@ int environ_base(const struct site *s, char ***ret, struct err *e)
 	return 0;
 }
 
-static int pass_through(struct run *r, char *const *patterns, char ***env)
+static int pass_through(const struct site *s, char *const *patterns, char ***env)
 {
-	char **all = r->site->environment;
+	char **all = s->environment;
 	for (size_t i = 0; all[i]; i++) {
 		CLEANUP_STR char *name = entry_name(all[i]);
 		for (size_t k = 0; name && patterns && patterns[k]; k++)
@@ -152,19 +152,35 @@ static int add_token(char ***env, struct err *e)
 	return environ_set(env, "ORCH_AGENT_TOKEN", token) < 0 ? err_nomem(e) : 0;
 }
 
+/* What [harness:NAME] adds back. */
+static int add_harness(const struct site *s, const char *harness, char ***env, struct err *e)
+{
+	const struct config_harness *h = harness ? config_harness_find(s->config, harness) : NULL;
+	if (h && pass_through(s, h->pass_env, env) < 0)
+		return err_nomem(e);
+	if (!h || !h->env_file)
+		return 0;
+	CLEANUP_STR char *path = path_join(s->root, h->env_file);
+	return path ? read_env_file(path, env, e) : err_nomem(e);
+}
+
+int environ_of_harness(const struct site *s, const char *harness, char ***ret, struct err *e)
+{
+	CLEANUP_STRV char **env = NULL;
+	int code = environ_base(s, &env, e);
+	if (code == 0)
+		code = add_harness(s, harness, &env, e);
+	if (code == 0)
+		*ret = TAKE(env);
+	return code;
+}
+
 int environ_for_harness(struct run *r, const char *harness, char ***ret, struct err *e)
 {
 	CLEANUP_STRV char **env = strv_copy(r->unit_env);
-	const struct config_harness *h = harness ? config_harness_find(r->config, harness) : NULL;
-	if (!env || (h && pass_through(r, h->pass_env, &env) < 0))
-		return err_nomem(e);
-	if (h && h->env_file) {
-		CLEANUP_STR char *path = path_join(r->site->root, h->env_file);
-		int code = path ? read_env_file(path, &env, e) : err_nomem(e);
-		if (code < 0)
-			return code;
-	}
-	int code = add_token(&env, e);
+	int code = env ? add_harness(r->site, harness, &env, e) : err_nomem(e);
+	if (code == 0)
+		code = add_token(&env, e);
 	if (code < 0)
 		return code;
 	*ret = TAKE(env);

@@ -9,5 +9,8 @@
 
 /* Owned strv. */
 int environ_base(const struct site *s, char ***ret, struct err *e) MUST_CHECK;
+/* That of a harness's units, without what each unit has of its own. *ret: owned. */
+int environ_of_harness(
+	const struct site *s, const char *harness, char ***ret, struct err *e) MUST_CHECK;
 
 #endif

@@ -7,9 +7,11 @@
 #include "run/state.h"
 
 #include "base/clock.h"
+#include "git/branchfile.h"
 #include "run/snapshot.h"
 
-#define HALT_COMMIT_MS 5000
+/* A git that is told to stop has two seconds more: five in all. */
+#define HALT_COMMIT_MS 3000
 
 #define STATE_REF      "refs/orch/state"
 
@@ -19,7 +21,7 @@ struct outcome_text {
 	char *why;
 };
 
-static void commit_to_ref(
+static void commit_state(
 	struct run *r, const struct rplan *p, enum halt_reason reason, struct outcome_text *ret)
 {
 	struct err err = ERR_INIT;
@@ -31,18 +33,24 @@ static void commit_to_ref(
 	struct git_oid oid = GIT_OID_NONE;
 	bool changed = false;
 	ctx.lock_fd = r->git_lock;
-	ctx.deadline_ms = deadline_after(HALT_COMMIT_MS);
+	/* Whoever stops it a second time does not want to wait for this either. */
+	if (r->interrupted)
+		ctx.cancel_fd = r->options.signal_fd;
 	int code = name && message ? snapshot_build(r->store, p->id, &text, &err) : err_nomem(&err);
-	if (code == 0)
+	ctx.deadline_ms = deadline_after(HALT_COMMIT_MS);
+	if (code == 0 && r->config->halt.commit == CONFIG_HALT_COMMIT_BRANCH)
+		code = git_commit_on_branch(
+			&ctx, name, buf_cstr(&text), text.len, message, &oid, &changed, &err);
+	else if (code == 0)
 		code = git_commit_file(&ctx, STATE_REF, name, buf_cstr(&text), text.len, message,
 			&oid, &changed, &err);
 	if (code != 0) {
-		ret->result = "failed";
 		ret->why = str_dup(err.msg);
-		run_warn(r, "the state of plan %s was not committed: %s", p->name, err.msg);
-		return;
+		run_warn(r, "the state of plan %s was not %s: %s", p->name,
+			oid.hex[0] ? "written to the checkout, only committed" : "committed",
+			err.msg);
 	}
-	ret->result = changed ? "committed" : "unchanged";
+	ret->result = changed ? "committed" : code != 0 ? "failed" : "unchanged";
 	ret->oid = oid.hex[0] ? str_dup(oid.hex) : NULL;
 }
 
@@ -51,7 +59,7 @@ void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason)
 	struct err err = ERR_INIT;
 	struct outcome_text outcome = {.result = "off"};
 	if (r->site->repo && r->config->halt.commit != CONFIG_HALT_COMMIT_OFF)
-		commit_to_ref(r, p, reason, &outcome);
+		commit_state(r, p, reason, &outcome);
 	if (run_tx(r) == 0 && store_plan_set_halt_commit(r->store, p->id, outcome.result,
 				      outcome.oid, outcome.why, &err) < 0)
 		run_warn(r, "%s", err.msg);

@@ -21,7 +21,8 @@ void live_free(struct live *l)
 	free(l->branch);
 	free(l->worktree);
 	free(l->session);
-	free(l->usage_id);
+	free(l->last_stat);
+	usage_forget(l);
 	free(l->ended_text);
 	free(l);
 }

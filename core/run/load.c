@@ -86,9 +86,18 @@ struct task_load {
 	struct run *run;
 	uint32_t plan;
 	struct err *err;
+	const struct run_select *select;
+	struct run_stages stages; /* filled where there are targets */
+	uint32_t known;           /* where in the engine the next known task is, most likely */
+	bool only_new;            /* tasks that never started; the others are in the engine */
 	/* Tasks come in the order of their ids' first index; edges look them up here. */
 	struct map by_id;
 };
+
+static uint8_t row_u8(int64_t v)
+{
+	return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)v;
+}
 
 static int harness_index(struct run *r, const char *name, uint32_t *ret, struct err *e)
 {
@@ -98,17 +107,21 @@ static int harness_index(struct run *r, const char *name, uint32_t *ret, struct 
 		return 0;
 	}
 	const struct config_harness *h = name ? config_harness_find(r->config, name) : NULL;
+	struct engine_harness_init init = {
+		.max_agents = h ? (uint32_t)h->max_agents : 0,
+		.token_budget = h ? (uint64_t)h->token_budget : 0,
+	};
+	int64_t level = 0;
+	int code = name ? store_breaker(r->store, name, &init.open_until, &level, e) : 0;
+	if (code < 0)
+		return code;
+	init.level = row_u8(level);
 	uint32_t index;
-	if (engine_add_harness(r->engine, h ? (uint32_t)h->max_agents : 0, &index) < 0 ||
+	if (engine_add_harness(r->engine, &init, &index) < 0 ||
 		map_put(&r->harnesses, name ? name : "", (void *)(uintptr_t)(index + 1)) < 0)
 		return err_nomem(e);
 	*ret = index;
 	return 0;
-}
-
-static uint8_t row_u8(int64_t v)
-{
-	return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)v;
 }
 
 static uint16_t row_u16(int64_t v)
@@ -121,6 +134,36 @@ static int32_t row_i32(int64_t v)
 	return v < INT32_MIN ? INT32_MIN : v > INT32_MAX ? INT32_MAX : (int32_t)v;
 }
 
+static int put_index(struct task_load *load, int64_t id, uint32_t index)
+{
+	char key[24];
+	snprintf(key, sizeof(key), "%lld", (long long)id);
+	return map_put(&load->by_id, key, (void *)(uintptr_t)(index + 1)) < 0 ? err_nomem(load->err)
+									      : 0;
+}
+
+/* A task that the engine has already, with what may have changed of it. */
+static int load_known(struct task_load *load, const struct task_row *row)
+{
+	struct engine *e = load->run->engine;
+	uint32_t n = engine_task_count(e), i = load->known;
+	for (uint32_t tried = 0; tried < n; tried++, i = (i + 1) % n) {
+		if (engine_task(e, i)->id != row->id)
+			continue;
+		struct engine_task_change change = {
+			.gate = row->gate,
+			.priority = row_i32(row->priority),
+			.retry_max = row_u16(row->retry_max),
+			.token_budget = (uint64_t)row->token_budget,
+			.has_checks = row->n_invariants > 0,
+		};
+		engine_change_task(e, i, &change);
+		load->known = i + 1 < n ? i + 1 : 0;
+		return put_index(load, row->id, i);
+	}
+	return 0;
+}
+
 static int load_task(void *ctx, const struct task_row *row)
 {
 	struct task_load *load = ctx;
@@ -129,6 +172,8 @@ static int load_task(void *ctx, const struct task_row *row)
 	const char *name = r->options.harness ? r->options.harness
 			   : row->harness     ? row->harness
 					      : r->config->orch.default_harness;
+	if (load->only_new && (row->status != TASK_PENDING || row->attempt > 0))
+		return load_known(load, row);
 	int code = harness_index(r, name, &harness, load->err);
 	if (code < 0)
 		return code;
@@ -152,12 +197,16 @@ static int load_task(void *ctx, const struct task_row *row)
 		.attempt_open = row->attempt_open,
 		.has_checks = row->n_invariants > 0,
 		.allow_empty = row->allow_empty,
-		.candidate = true,
+		.candidate = run_select_matches(load->select, row, name ? name : "shell"),
 		.paused = row->paused,
 		.approved = row->approved,
 		.carry = row->carry,
 		.has_commit = row->has_commit,
 	};
+	if (run_select_kind(load->select) == SELECT_TARGETS) {
+		init.stage = run_stages_get(&load->stages, row->id);
+		init.candidate = init.stage != UINT16_MAX;
+	}
 	struct live **slot = VEC_PUSH(&r->live);
 	if (!slot || engine_add_task(r->engine, &init, &index) < 0)
 		return err_nomem(load->err);
@@ -169,10 +218,7 @@ static int load_task(void *ctx, const struct task_row *row)
 			return err_nomem(load->err);
 		*unwanted = index;
 	}
-	char key[24];
-	snprintf(key, sizeof(key), "%lld", (long long)row->id);
-	return map_put(&load->by_id, key, (void *)(uintptr_t)(index + 1)) < 0 ? err_nomem(load->err)
-									      : 0;
+	return put_index(load, row->id, index);
 }
 
 static int load_edge(void *ctx, int64_t task, int64_t dependency)
@@ -183,6 +229,8 @@ static int load_edge(void *ctx, int64_t task, int64_t dependency)
 	uintptr_t t = (uintptr_t)map_get(&load->by_id, key);
 	snprintf(key, sizeof(key), "%lld", (long long)dependency);
 	uintptr_t d = (uintptr_t)map_get(&load->by_id, key);
+	if (load->only_new && t && engine_task(load->run->engine, (uint32_t)t - 1)->attempt > 0)
+		return 0; /* it has started, so it waits for nothing */
 	if (!t || !d)
 		return err_set(
 			load->err, -EBADMSG, "database: a dependency names a task that is gone");
@@ -214,13 +262,56 @@ void load_plan_init(const struct run *r, const struct plan_row *row, struct engi
 	};
 }
 
+/* Only what is dispatched is selected from; units of other plans run to their end. */
+static const struct run_select *plan_select(const struct run *r, const struct rplan *p)
+{
+	return p->admit == ADMIT_ALL ? r->options.select : NULL;
+}
+
 static int read_init(void *ctx, const struct plan_row *row)
 {
 	struct init_load *load = ctx;
 	load_plan_init(load->run, row, &load->init);
 	load->init.admit = load->plan->admit;
 	load->init.cap = load->plan->cap;
+	const struct run_select *select = plan_select(load->run, load->plan);
+	load->init.select = run_select_kind(select);
+	load->init.stages = select ? (uint16_t)select->targets.count : 0;
+	load->init.auto_advance = select && select->auto_advance;
 	return 0;
+}
+
+static int add_spent(void *ctx, const char *harness, int64_t tokens)
+{
+	struct task_load *load = ctx;
+	uintptr_t known = (uintptr_t)map_get(&load->run->harnesses, harness);
+	if (!known || tokens <= 0)
+		return 0; /* nothing of the plan goes through it any more */
+	return engine_add_spent(
+		       load->run->engine, load->plan, (uint32_t)known - 1, (uint64_t)tokens) < 0
+		       ? err_nomem(load->err)
+		       : 0;
+}
+
+static int load_tasks(struct run *r, struct rplan *p, bool only_new, struct err *e)
+{
+	struct task_load tasks = {.run = r,
+		.plan = p->index,
+		.err = e,
+		.select = plan_select(r, p),
+		.only_new = only_new};
+	int code = 0;
+	if (run_select_kind(tasks.select) == SELECT_TARGETS)
+		code = run_stages_find(tasks.select, r->store, p->id, &tasks.stages, e);
+	if (code == 0)
+		code = store_each_task(r->store, p->id, load_task, &tasks, e);
+	if (code == 0)
+		code = store_each_edge(r->store, p->id, load_edge, &tasks, e);
+	if (code == 0 && !only_new)
+		code = store_each_spent(r->store, p->id, add_spent, &tasks, e);
+	map_deinit(&tasks.by_id);
+	run_stages_deinit(&tasks.stages);
+	return code;
 }
 
 static int load_plan_tasks(struct run *r, struct rplan *p, struct err *e)
@@ -231,12 +322,17 @@ static int load_plan_tasks(struct run *r, struct rplan *p, struct err *e)
 		return code;
 	if (engine_add_plan(r->engine, &load.init, &p->index) < 0)
 		return err_nomem(e);
-	struct task_load tasks = {.run = r, .plan = p->index, .err = e};
-	code = store_each_task(r->store, p->id, load_task, &tasks, e);
-	if (code == 0)
-		code = store_each_edge(r->store, p->id, load_edge, &tasks, e);
-	map_deinit(&tasks.by_id);
-	return code;
+	return load_tasks(r, p, false, e);
+}
+
+int load_changed(struct run *r, struct rplan *p, struct err *e)
+{
+	for (uint32_t i = 0; i < engine_task_count(r->engine); i++) {
+		const struct engine_task *t = engine_task(r->engine, i);
+		if (t->plan == p->index && t->mode == MODE_PENDING && t->attempt == 0)
+			engine_drop_task(r->engine, i);
+	}
+	return load_tasks(r, p, true, e);
 }
 
 int load_engine(struct run *r, struct err *e)

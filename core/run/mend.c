@@ -4,9 +4,7 @@
 
 #include "base/clock.h"
 #include "git/guard.h"
-
-#include <stdio.h>
-#include <sys/statvfs.h>
+#include "run/preflight.h"
 
 #define GIT_START_MS 60000
 
@@ -44,31 +42,10 @@ int mend_start(struct run *r, struct err *e)
 	return git_mend(&ctx, r->site->worktree_root, live, e);
 }
 
-/* Free memory and disk, as the kernel tells; -1 where it does not. */
-static int64_t memory_available(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	long long kb = -1;
-	char line[128];
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %lld kB", &kb) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kb < 0 ? -1 : kb * 1024;
-}
-
-static int64_t disk_available(const char *path)
-{
-	struct statvfs vfs;
-	if (statvfs(path, &vfs) < 0)
-		return -1;
-	return (int64_t)vfs.f_bavail * (int64_t)vfs.f_frsize;
-}
-
 void room_check(struct run *r)
 {
-	int64_t memory = memory_available(), disk = disk_available(r->site->state_dir);
+	struct preflight_room room = preflight_room(r->site);
+	int64_t memory = room.memory_bytes, disk = room.disk_bytes;
 	const struct config_orch *c = &r->config->orch;
 	bool short_memory = memory >= 0 && memory < c->min_free_memory_bytes;
 	bool short_disk = disk >= 0 && disk < c->min_free_disk_bytes;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define TAIL_BYTES     2000
+#define WORDS_BYTES    600
 #define TEMPLATE_LIMIT (1 << 20)
 #define FEEDBACK_LIMIT 16384
 
@@ -54,6 +55,44 @@ static const char *tail(const char *text, size_t limit)
 	return line && line[1] ? line + 1 : from;
 }
 
+/* The beginning of a text, its lines indented below a list's item. */
+static void add_words(struct buf *out, const char *what, const char *text)
+{
+	CLEANUP_STR char *words = str_trimmed(text, utf8_cut(text, strlen(text), WORDS_BYTES));
+	if (!words || !words[0])
+		return;
+	buf_addf(out, "  %s: ", what);
+	for (const char *c = words; *c; c++) {
+		buf_addc(out, *c);
+		if (*c == '\n')
+			buf_adds(out, "  ");
+	}
+	buf_adds(out, strlen(text) > WORDS_BYTES ? " [cut]\n" : "\n");
+}
+
+/* What it was to do, and its agent's last words. */
+static int add_deeds(struct prompt *p, const struct task_row *row)
+{
+	CLEANUP_STR char *prompt = NULL;
+	CLEANUP_STR char *command = NULL;
+	CLEANUP(freep) char *data = NULL;
+	struct store *s = p->live->run->store;
+	struct err e = ERR_INIT;
+	int r = store_task_text(s, row->id, &prompt, &command, &e);
+	if (r == 0)
+		r = store_last_event(s, row->id, row->attempt, "message", &data, &e);
+	if (r < 0)
+		return r;
+	if (prompt)
+		add_words(&p->dependencies, "it was asked", prompt);
+	json_t *message = data ? json_loads(data, 0, NULL) : NULL;
+	const char *text = json_string_value(json_object_get(message, "text"));
+	if (text)
+		add_words(&p->dependencies, "it said at the end", text);
+	json_decref(message);
+	return 0;
+}
+
 static int add_dependency(void *ctx, const struct task_row *row)
 {
 	struct prompt *p = ctx;
@@ -64,7 +103,7 @@ static int add_dependency(void *ctx, const struct task_row *row)
 	if (row->commit_oid)
 		buf_addf(&p->dependencies, " (commit %.12s)", row->commit_oid);
 	buf_addc(&p->dependencies, '\n');
-	return 0;
+	return add_deeds(p, row);
 }
 
 struct needs {
@@ -125,6 +164,14 @@ static int add_attempt(void *ctx, const struct attempt_row *row)
 		buf_addf(&p->feedback, "%s\n", row->reason);
 	if (row->feedback)
 		buf_addf(&p->feedback, "%s\n", row->feedback);
+	/* An agent that goes on with its conversation believes its files to be there. */
+	if (row->commit_oid && !p->live->carried && p->live->plan->worktrees)
+		buf_addf(&p->feedback,
+			"The worktree is as it was before that attempt. What it left is the commit "
+			"%.12s:\n`git diff HEAD %.12s` shows it, `git checkout %.12s -- PATH` "
+			"takes a "
+			"file from it.\n",
+			row->commit_oid, row->commit_oid, row->commit_oid);
 	return 0;
 }
 
@@ -162,6 +209,9 @@ static int collect(struct prompt *p, struct err *e)
 		if (code == 0)
 			code = store_each_gate_result(s, l->id, last, add_result, p, e);
 	}
+	if (l->attempt > 1 && l->last_stat && l->last_stat[0])
+		buf_addf(&p->feedback, "\n--- what attempt %u had changed\n%s%s", l->attempt - 1,
+			l->last_stat, str_ends(l->last_stat, "\n") ? "" : "\n");
 	if (p->feedback.len > FEEDBACK_LIMIT) {
 		buf_truncate(
 			&p->feedback, utf8_cut(p->feedback.data, p->feedback.len, FEEDBACK_LIMIT));

@@ -141,33 +141,6 @@ bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id)
 	return true;
 }
 
-struct retake {
-	struct run *run;
-	uint32_t at; /* the engine's tasks of a plan are in the order of its rows */
-};
-
-static int retake_task(void *ctx, const struct task_row *row)
-{
-	struct retake *re = ctx;
-	struct engine *e = re->run->engine;
-	uint32_t n = engine_task_count(e), i = re->at;
-	for (uint32_t tried = 0; tried < n; tried++, i = (i + 1) % n) {
-		if (engine_task(e, i)->id != row->id)
-			continue;
-		struct engine_task_change change = {
-			.gate = row->gate,
-			.priority = (int32_t)row->priority,
-			.retry_max = (uint16_t)row->retry_max,
-			.token_budget = (uint64_t)row->token_budget,
-			.has_checks = row->n_invariants > 0,
-		};
-		engine_change_task(e, i, &change);
-		re->at = i + 1 < n ? i + 1 : 0;
-		break;
-	}
-	return 0;
-}
-
 static int retake_plan(void *ctx, const struct plan_row *row)
 {
 	struct run *r = ctx;
@@ -177,22 +150,112 @@ static int retake_plan(void *ctx, const struct plan_row *row)
 	return 0;
 }
 
+/* A plan whose rows have changed, into the engine; nothing where it is not under way. */
+static int retake(struct run *r, int64_t plan_id, struct err *e)
+{
+	struct rplan *p = loaded_plan(r, plan_id);
+	if (!p)
+		return 0;
+	int code = load_changed(r, p, e);
+	if (code == 0)
+		code = store_plan(r->store, plan_id, retake_plan, r, e);
+	if (code == 0 && engine_begin(r->engine, run_now(r), &r->actions) < 0)
+		code = err_nomem(e);
+	if (code < 0) {
+		run_fault(r, e); /* rows and engine may differ: nothing else is to start */
+		return code;
+	}
+	run_post(r, (struct engine_event){.kind = EVENT_TICK, .plan = ENGINE_NONE}, NULL);
+	run_turn(r);
+	run_flush(r);
+	return 0;
+}
+
 int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,
 	char ***ret_refused, struct err *e)
 {
 	run_flush(r);
 	int code = change_set(r->store, plan_id, task, settings, r->config, ret_refused, e);
-	if (code < 0 || !loaded_plan(r, plan_id))
-		return code;
-	struct retake re = {.run = r};
-	code = store_each_task(r->store, plan_id, retake_task, &re, e);
-	if (code == 0)
-		code = store_plan(r->store, plan_id, retake_plan, r, e);
-	if (code == 0) {
-		run_post(r, (struct engine_event){.kind = EVENT_TICK, .plan = ENGINE_NONE}, NULL);
-		run_turn(r);
+	return code < 0 ? code : retake(r, plan_id, e);
+}
+
+int run_import(struct run *r, const struct plan *plan, enum plan_status status, int64_t *ret_id,
+	char ***ret_refused, struct err *e)
+{
+	run_flush(r);
+	int code = change_import(r->store, plan, status, ret_id, ret_refused, e);
+	return code < 0 ? code : retake(r, *ret_id, e);
+}
+
+int run_remove(struct run *r, int64_t plan_id, const char *task, char ***ret_refused, struct err *e)
+{
+	run_flush(r);
+	int code = change_remove(r->store, plan_id, task, ret_refused, e);
+	return code < 0 ? code : retake(r, plan_id, e);
+}
+
+/* Through the engine where it has the plan, since it would not know otherwise. */
+static int retry_all(struct run *r, struct rplan *p, size_t *ret_count)
+{
+	for (uint32_t i = 0; i < engine_task_count(r->engine); i++) {
+		const struct engine_task *t = engine_task(r->engine, i);
+		if (t->plan != p->index || (t->mode != MODE_ESCALATED && t->mode != MODE_FAILED))
+			continue;
+		run_post(r,
+			(struct engine_event){.kind = EVENT_RETRY, .task = i, .plan = ENGINE_NONE},
+			NULL);
+		++*ret_count;
 	}
+	run_turn(r);
+	run_flush(r);
+	return r->failed;
+}
+
+int run_reset(struct run *r, int64_t plan_id, size_t *ret_count, struct err *e)
+{
+	struct rplan *p = loaded_plan(r, plan_id);
+	run_flush(r);
+	*ret_count = 0;
+	if (!p)
+		return change_reset(r->store, plan_id, ret_count, e);
+	int code = retry_all(r, p, ret_count);
+	if (code < 0)
+		*e = r->err;
 	return code;
+}
+
+int run_send(
+	struct run *r, int64_t task_id, const char *text, const char **ret_refused, struct err *e)
+{
+	*ret_refused = "no agent works at it just now";
+	vec_foreach(l, &r->live) {
+		if (!*l || (*l)->id != task_id || !(*l)->agent || !(*l)->started)
+			continue;
+		*ret_refused = NULL;
+		return watch_send((*l)->agent, text, e);
+	}
+	return 0;
+}
+
+int run_forget(struct run *r, int64_t plan_id, struct err *e)
+{
+	if (loaded_plan(r, plan_id))
+		return err_exit(e, 1, "the plan is under way; stop it first: orch stop");
+	run_flush(r);
+	int code = store_begin(r->store, e);
+	if (code == 0)
+		code = store_plan_delete(r->store, plan_id, e);
+	if (code == 0)
+		code = store_commit(r->store, e);
+	else
+		store_rollback(r->store);
+	return code;
+}
+
+int run_approve(struct run *r, int64_t plan_id, struct err *e)
+{
+	run_flush(r);
+	return change_approve(r->store, plan_id, e);
 }
 
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e)

@@ -205,6 +205,7 @@ static void loop_close(struct run *r)
 	if (!r->loop_open)
 		return;
 	r->closing = true;
+	hook_end_all(r);
 	vec_foreach(l, &r->live)
 		if (*l && (*l)->job)
 			job_cancel((*l)->job);
@@ -270,6 +271,7 @@ void run_free(struct run *r)
 	reconcile_free(r);
 	map_deinit(&r->harnesses);
 	engine_free(r->engine);
+	tamper_view_deinit(&r->tamper);
 	lifecycle_close(r->lifecycle);
 	strv_free(r->unit_env);
 	free(r->plugin_path);
@@ -377,6 +379,17 @@ struct store *run_store(struct run *r)
 	return r->store;
 }
 
+void run_observe(struct run *r, void (*fn)(void *ctx), void *ctx)
+{
+	r->observer = fn;
+	r->observer_ctx = ctx;
+}
+
+bool run_is_over(const struct run *r)
+{
+	return r->over;
+}
+
 bool run_is_up(const struct run *r)
 {
 	return r->begun;
@@ -410,6 +423,11 @@ int run_execute(struct run *r, char **ret_refused, struct err *e)
 		if ((*p)->halted && !r->failed && !r->killed)
 			halt_commit(r, *p, (*p)->halt);
 	run_flush(r);
+	r->over = true;
+	vec_foreach(p, &r->plans)
+		if ((*p)->halted && !r->failed && !r->killed)
+			hook_halt(r, *p);
+	hook_wait(r);
 	if (ret_refused)
 		*ret_refused = TAKE(r->refused);
 	if (r->failed) {

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "engine/engine.h"
+#include "run/select.h"
 #include "run/site.h"
 #include "store/store.h"
 
@@ -51,12 +52,13 @@ struct run_listener {
 
 struct run_options {
 	const struct site *site;
-	struct store *store;      /* opened STORE_WRITE, the lock held; borrowed */
-	const char *harness;      /* overrides every task's; NULL: no override */
-	int64_t max_agents;       /* 0: as configured */
-	int64_t task_timeout_ms;  /* 0: as the tasks and the configuration say */
-	int64_t drain_timeout_ms; /* < 0: as configured */
-	int signal_fd;            /* signalfd of the stop signals; -1: none */
+	struct store *store;             /* opened STORE_WRITE, the lock held; borrowed */
+	const char *harness;             /* overrides every task's; NULL: no override */
+	int64_t max_agents;              /* 0: as configured */
+	int64_t task_timeout_ms;         /* 0: as the tasks and the configuration say */
+	int64_t drain_timeout_ms;        /* < 0: as configured */
+	const struct run_select *select; /* of the plans that are dispatched; NULL: all tasks */
+	int signal_fd;                   /* signalfd of the stop signals; -1: none */
 	/* After a run that failed: adopt what it left, end it, save what came of it, halt for that
 	 * reason. */
 	bool wind_down;
@@ -97,19 +99,38 @@ int run_execute(struct run *r, char **ret_refused, struct err *e) MUST_CHECK;
  */
 int run_operate(struct run *r, const struct run_request *request, char **ret_refused,
 	struct err *e) MUST_CHECK;
+/*
+ * A person's words for the agent that works at the task. *ret_refused (static) says why there is
+ * none to hear them, NULL: they are handed over.
+ */
+int run_send(struct run *r, int64_t task_id, const char *text, const char **ret_refused,
+	struct err *e) MUST_CHECK;
 /* `plan set` on a plan that may be under way: stored, and taken up by the engine. See change_set.
  */
 int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,
 	char ***ret_refused, struct err *e) MUST_CHECK;
+/* `plan import`, `plan remove`, `plan reset` likewise; see change.h. */
+int run_import(struct run *r, const struct plan *plan, enum plan_status status, int64_t *ret_id,
+	char ***ret_refused, struct err *e) MUST_CHECK;
+int run_remove(struct run *r, int64_t plan_id, const char *task, char ***ret_refused,
+	struct err *e) MUST_CHECK;
+int run_reset(struct run *r, int64_t plan_id, size_t *ret_count, struct err *e) MUST_CHECK;
+/* Forgets a plan that is not under way (status 1 when it is). */
+int run_forget(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
+int run_approve(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
 /* Whether every unit under way of the task (0: of the plan) stands still, as its keeper says. */
 bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id);
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e) MUST_CHECK;
+/* fn is called on the loop whenever something was committed; NULL: nobody any more. */
+void run_observe(struct run *r, void (*fn)(void *ctx), void *ctx);
 /* As a stop signal does: the first drains, the second ends everything at once. */
 void run_stop(struct run *r);
 struct uv_loop_s *run_loop(struct run *r);
 struct store *run_store(struct run *r);
 /* The engine has been started (before, everything waits for the units of an earlier one). */
 bool run_is_up(const struct run *r);
+/* Everything has halted and is saved; only hooks still run. */
+bool run_is_over(const struct run *r);
 /* Units under way. */
 uint32_t run_unit_count(const struct run *r);
 

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "git/guard.h"
+#include "git/reader.h"
 #include "os/file.h"
 #include "os/lock.h"
 #include "os/proc.h"
@@ -42,6 +43,7 @@ void site_free(struct site *s)
 {
 	if (!s)
 		return;
+	git_reader_free(s->reader);
 	git_repo_free(s->repo);
 	free(s->root);
 	free(s->state_dir);
@@ -58,6 +60,7 @@ struct git_ctx site_git(const struct site *s)
 	struct git_ctx ctx = GIT_CTX_INIT;
 	ctx.repo = s->repo;
 	ctx.origin = &s->origin;
+	ctx.reader = s->reader;
 	return ctx;
 }
 
@@ -161,6 +164,14 @@ static int site_configure(
 	return s->worktree_root ? 0 : err_nomem(e);
 }
 
+static int site_check_git(const struct site *s, const struct site_options *o, struct err *e)
+{
+	struct git_ctx ctx = site_git(s);
+	ctx.cancel_fd = o->cancel_fd;
+	ctx.deadline_ms = deadline_after(GIT_OPEN_MS);
+	return git_check_version(&ctx, s->repo, e);
+}
+
 static int site_make_state(const struct site *s, struct err *e)
 {
 	if (mkdir(s->state_dir, 0700) < 0 && errno != EEXIST) {
@@ -189,11 +200,14 @@ int site_open(const struct site_options *options, struct site **ret, struct diag
 	s->origin = *options->origin;
 	s->environment = strv_copy(options->environment);
 	s->bin_dir = own_bin_dir();
-	if (!s->environment || !s->bin_dir)
+	s->reader = git_reader_new();
+	if (!s->environment || !s->bin_dir || !s->reader)
 		return err_nomem(e);
 	int r = site_find(s, options, e);
 	if (r == 0)
 		r = site_configure(s, options, d, e);
+	if (r == 0 && options->need_state && s->repo)
+		r = site_check_git(s, options, e);
 	if (r == 0 && options->need_state)
 		r = site_make_state(s, e);
 	if (r < 0)

@@ -16,8 +16,9 @@
 
 struct site {
 	struct git_repo *repo; /* NULL: not in a git repository */
-	char *root;            /* absolute: the checkout's top level; else the directory itself */
-	char *state_dir;       /* absolute: <common dir>/orch, or <root>/.orch */
+	struct git_reader *reader;
+	char *root;      /* absolute: the checkout's top level; else the directory itself */
+	char *state_dir; /* absolute: <common dir>/orch, or <root>/.orch */
 	char *worktree_root;
 	char *repo_config; /* <root>/orch.ini, there or not */
 	char *bin_dir;     /* where our own binary is */

@@ -16,6 +16,7 @@
 struct run;
 struct live;
 struct rplan;
+struct hook;
 
 /* ---- jobs: work for a thread, with its answer on the loop (job.c) ---- */
 
@@ -72,6 +73,8 @@ int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms);
 /* Frees it once the loop lets go of it; no callback comes any more. */
 void watch_close(struct watch *w);
+/* Words for the agent. */
+int watch_send(struct watch *w, const char *text, struct err *e) MUST_CHECK;
 /* Pauses or resumes the unit; its backup deadline stands still meanwhile. */
 void watch_pause(struct watch *w);
 void watch_resume(struct watch *w);
@@ -91,6 +94,7 @@ struct live {
 	char *branch;
 	char *worktree; /* NULL: isolation = none */
 	char *session;
+	char *last_stat; /* what the last attempt had changed; NULL: nothing, or not known */
 	int64_t timeout_ms;
 	uint32_t attempt;
 	struct git_oid start;  /* the commit the attempt began at */
@@ -104,9 +108,9 @@ struct live {
 	void (*bench_ready)(struct live *l, const char *dir, const struct err *e);
 	int64_t journal_offset;
 	int64_t usage_sum[4];
-	int64_t usage_last[4];
-	double cost_sum, cost_last;
-	char *usage_id;
+	double cost_sum;
+	bool usage_is_total;    /* the harness counts for the whole attempt */
+	struct map usage_by_id; /* message id -> struct usage_seen, owned */
 	/* How the agent ended, for the event that follows its commit. */
 	char *ended_text;
 	int64_t ended_until;
@@ -115,6 +119,7 @@ struct live {
 			CANCELLED */
 	bool hard;
 	bool started;
+	bool carried; /* the worktree holds the last attempt's work */
 };
 
 struct rplan {
@@ -135,6 +140,12 @@ struct rplan {
 	struct bench_waiter *bench_head, *bench_tail;
 	bool bench_busy;
 	struct live *bench_owner;
+};
+
+/* The shared repository as tamper.c saw it. */
+struct tamper_view {
+	char *text; /* NULL: could not look */
+	int64_t at; /* monotonic ms, before it was looked */
 };
 
 struct found; /* reconcile.c: what became of the units of an earlier engine */
@@ -177,6 +188,12 @@ struct run {
 	int64_t clock_base; /* wall clock minus monotonic, at the start */
 	int64_t last_signal_ms;
 	uint32_t jobs, watches;
+	struct tamper_view tamper; /* the shared repository as it is known */
+	struct hook *hooks;        /* running, or waiting for their turn; oldest first */
+	uint32_t hooks_running;
+	void (*observer)(void *ctx);
+	void *observer_ctx;
+	bool over; /* everything has halted: nothing more is taken up */
 	bool begun;
 	bool interrupted, killed, aborted;
 	bool held;
@@ -213,6 +230,7 @@ struct live *live_get(struct run *r, uint32_t index);
 void live_drop_if_idle(struct run *r, uint32_t index);
 
 /* agent.c */
+void usage_forget(struct live *l);
 void agent_start(struct live *l);
 void agent_kill(struct live *l, const struct engine_action *a);
 /* For a unit of an earlier engine: how much of its journal that one has stored. */
@@ -232,6 +250,14 @@ void work_prepare(struct live *l, bool carry);
 void work_commit(struct live *l, enum outcome outcome);
 void work_discard(struct live *l);
 int64_t work_git_timeout_ms(void);
+
+/* tamper.c */
+void tamper_view_deinit(struct tamper_view *v);
+/* On a worker thread. */
+void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret);
+/* Before the agent of an attempt starts, and after it has ended; inside a transaction. */
+void tamper_begin(struct live *l, struct tamper_view *v);
+int tamper_end(struct live *l, struct tamper_view *v, struct err *e) MUST_CHECK;
 
 /* command.c: one command unit (a set-up command, an invariant), from start to its captured output.
  */
@@ -301,6 +327,13 @@ void room_check(struct run *r);
 /* halt_commit.c: blocks for git, five seconds at most. */
 void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason);
 
+/* hook.c: the operator's hooks; none of them holds anything up but the end of the run. */
+void hook_change(struct run *r, const struct run_change *change);
+void hook_halt(struct run *r, const struct rplan *p);
+/* Until all have ended, half a minute at most. */
+void hook_wait(struct run *r);
+void hook_end_all(struct run *r);
+
 /* tidy.c */
 /* Whether nobody will look into the worktree of a task in that state any more: its work is in its
  * commit (keep_worktrees). */
@@ -313,6 +346,9 @@ int load_plans(struct run *r, struct err *e) MUST_CHECK;
 int load_engine(struct run *r, struct err *e) MUST_CHECK;
 /* What a plan's row means to the engine, with the options of this run. */
 void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret);
+/* A plan whose rows were changed while it is under way: tasks that never started are taken out and
+ * added anew; they count from the next engine_begin. */
+int load_changed(struct run *r, struct rplan *p, struct err *e) MUST_CHECK;
 /* A further plan for an engine that runs; nothing happens before the next engine_begin. */
 int load_more(struct run *r, int64_t plan_id, enum engine_admit admit, uint32_t cap,
 	struct rplan **ret, struct err *e) MUST_CHECK;

@@ -85,9 +85,31 @@ static int save_plan(struct run *r, const struct engine_action *a, struct err *e
 	return store_plan_set_status(r->store, id, a->plan_status, run_now(r), e);
 }
 
+static int save_harness(struct run *r, const struct engine_action *a, struct err *e)
+{
+	for (size_t i = 0; i < r->harnesses.count; i++) {
+		const struct map_entry *h = &r->harnesses.entries[i];
+		if ((uintptr_t)h->value == (uintptr_t)a->harness + 1)
+			return store_breaker_set(r->store, h->key, a->open_until, a->level, e);
+	}
+	return 0;
+}
+
 static bool is_save(const struct engine_action *a)
 {
-	return a->kind == ACT_SAVE_TASK || a->kind == ACT_SAVE_PLAN;
+	return a->kind == ACT_SAVE_TASK || a->kind == ACT_SAVE_PLAN || a->kind == ACT_SAVE_HARNESS;
+}
+
+static int save_one(struct run *r, struct engine_action *a, struct err *e)
+{
+	switch (a->kind) {
+	case ACT_SAVE_TASK:
+		return save_task(r, a, e);
+	case ACT_SAVE_PLAN:
+		return save_plan(r, a, e);
+	default:
+		return save_harness(r, a, e);
+	}
 }
 
 /* Writes the step's saves into the turn's transaction. Returns whether something waits for the
@@ -103,8 +125,7 @@ static bool save_all(struct run *r)
 		struct err err = ERR_INIT;
 		int code = run_tx(r);
 		if (code == 0)
-			code = a->kind == ACT_SAVE_TASK ? save_task(r, a, &err)
-							: save_plan(r, a, &err);
+			code = save_one(r, a, &err);
 		if (code < 0) {
 			r->failed = code;
 			if (err.code)
@@ -127,8 +148,6 @@ static int copy_name(void *ctx, const struct task_row *row)
 
 static void tell_change(struct run *r, const struct engine_action *a)
 {
-	if (!r->options.listener.change)
-		return;
 	CLEANUP_STR char *reason = reason_text(a);
 	CLEANUP_STR char *fetched = NULL;
 	struct live *l = live_get(r, a->task);
@@ -144,7 +163,9 @@ static void tell_change(struct run *r, const struct engine_action *a)
 		.outcome = outcome_name(a->outcome),
 		.reason = reason,
 	};
-	r->options.listener.change(r->options.listener.ctx, &change);
+	if (r->options.listener.change)
+		r->options.listener.change(r->options.listener.ctx, &change);
+	hook_change(r, &change);
 }
 
 static void discard_worktree(struct run *r, const struct engine_action *a)
@@ -158,7 +179,8 @@ static void discard_worktree(struct run *r, const struct engine_action *a)
 static bool commit(struct run *r)
 {
 	uv_timer_stop(&r->flush);
-	if (store_in_transaction(r->store)) {
+	bool committed = store_in_transaction(r->store);
+	if (committed) {
 		struct err err = ERR_INIT;
 		int code = store_commit(r->store, &err);
 		if (code < 0) {
@@ -179,6 +201,8 @@ static bool commit(struct run *r)
 		if (a->kind == ACT_SAVE_TASK)
 			live_drop_if_idle(r, a->task);
 	engine_actions_reset(&r->unsaved);
+	if (committed && r->observer)
+		r->observer(r->observer_ctx);
 	return true;
 }
 

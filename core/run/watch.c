@@ -193,6 +193,11 @@ void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_aft
 		w->backup_at = latest;
 }
 
+int watch_send(struct watch *w, const char *text, struct err *e)
+{
+	return unit_send(w->unit, text, e);
+}
+
 void watch_pause(struct watch *w)
 {
 	struct err err = ERR_INIT;

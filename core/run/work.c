@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define STAT_BYTES       2000
 #define GIT_TIMEOUT_MS   600000
 #define SETUP_TIMEOUT_MS 1800000
 
@@ -26,6 +27,9 @@ struct prepare {
 	char *const *copy; /* the plan's */
 	struct git_oid attempt;
 	struct git_oid start;
+	struct git_oid last_start; /* of the last attempt; "": none */
+	struct tamper_view seen;
+	char *stat; /* what the last attempt had changed */
 	bool carry;
 };
 
@@ -43,6 +47,14 @@ static void prepare_perform(struct job *job)
 			&ctx, p->path, &p->start, &p->attempt, p->copy, &conflicts, &job->err);
 	else
 		job->result = git_worktree_prepare(&ctx, p->path, &p->start, p->copy, &job->err);
+	if (job->result < 0)
+		return;
+	struct err ignored = ERR_INIT; /* the prompt is complete enough without it */
+	if (p->last_start.hex[0] && p->attempt.hex[0] &&
+		git_diff_stat(&ctx, &p->last_start, &p->attempt, STAT_BYTES, &p->stat, &ignored) <
+			0)
+		p->stat = NULL;
+	tamper_look(&ctx, &p->seen);
 }
 
 static void prepare_failed(struct live *l, const struct err *err)
@@ -103,6 +115,7 @@ static void prepare_done(struct job *job)
 	int code = job->result;
 	if (code == 0) {
 		l->start = p->start;
+		l->carried = p->carry && p->attempt.hex[0];
 		code = run_tx(r);
 	}
 	CLEANUP_STR char *branch = git_ref_task(l->plan->name, l->name);
@@ -117,6 +130,9 @@ static void prepare_done(struct job *job)
 		prepare_failed(l, &err);
 		return;
 	}
+	free(l->last_stat);
+	l->last_stat = TAKE(p->stat);
+	tamper_begin(l, &p->seen);
 	if (!l->plan->setup || l->cancel) {
 		run_post_task(
 			r, l, EVENT_PREPARED, l->cancel ? RESULT_CANCELLED : RESULT_DONE, NULL);
@@ -131,7 +147,17 @@ static void prepare_free(struct job *job)
 	struct prepare *p = (struct prepare *)job;
 	free(p->plan);
 	free(p->path);
+	free(p->stat);
+	tamper_view_deinit(&p->seen);
 	free(p);
+}
+
+static int note_start(void *ctx, const struct attempt_row *row)
+{
+	struct git_oid *start = ctx;
+	if (row->start_oid && git_oid_parse(row->start_oid, start) < 0)
+		*start = GIT_OID_NONE;
+	return 0;
 }
 
 void work_prepare(struct live *l, bool carry)
@@ -147,6 +173,9 @@ void work_prepare(struct live *l, bool carry)
 		p->path = str_dup(l->worktree);
 		p->copy = l->plan->copy;
 		p->attempt = l->commit;
+		if (l->attempt > 1)
+			IGNORE(store_attempt(l->run->store, l->id, l->attempt - 1, note_start,
+				&p->last_start, NULL)); /* without it: no diff stat */
 		p->carry = carry;
 	}
 	int code = p && p->plan && p->path ? job_start(l->run, l, &p->job, &err) : err_nomem(&err);
@@ -160,6 +189,8 @@ struct commit {
 	struct job job;
 	struct git_attempt attempt;
 	struct git_attempt_result made;
+	struct tamper_view seen;
+	bool look;
 	char *plan, *task, *path, *outcome;
 };
 
@@ -167,6 +198,8 @@ static void commit_perform(struct job *job)
 {
 	struct commit *c = (struct commit *)job;
 	struct git_ctx ctx = job_git(job, GIT_TIMEOUT_MS);
+	if (c->look)
+		tamper_look(&ctx, &c->seen);
 	job->result = git_attempt_commit(&ctx, &c->attempt, &c->made, &job->err);
 }
 
@@ -175,7 +208,9 @@ static void commit_done(struct job *job)
 	struct commit *c = (struct commit *)job;
 	struct live *l = job->live;
 	struct run *r = l->run;
-	struct err err = job->err;
+	struct err err = job->err, tamper = ERR_INIT;
+	if (run_tx(r) == 0 && tamper_end(l, &c->seen, &tamper) < 0)
+		run_fault(r, &tamper);
 	if (job->result == GIT_UNCOMMITTABLE) {
 		run_post_task(r, l, EVENT_COMMITTED, RESULT_FAILED, c->made.why);
 		return;
@@ -210,6 +245,7 @@ static void commit_free(struct job *job)
 {
 	struct commit *c = (struct commit *)job;
 	git_attempt_result_deinit(&c->made);
+	tamper_view_deinit(&c->seen);
 	free(c->plan);
 	free(c->task);
 	free(c->path);
@@ -230,6 +266,7 @@ void work_commit(struct live *l, enum outcome outcome)
 		c->task = str_dup(l->name);
 		c->path = str_dup(l->worktree);
 		c->outcome = str_dup(outcome_name(outcome));
+		c->look = !l->run->killed; /* half a second is for the commits */
 		c->attempt = (struct git_attempt){
 			.worktree = c->path,
 			.start = l->start,

@@ -3,7 +3,9 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "plan/plan.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -93,6 +95,72 @@ static char **strings(json_t *list)
 	return json_is_array(list) ? TAKE(v) : NULL;
 }
 
+/* How a change of a plan ended: its exit status, message, and what was refused of it. Consumes
+ * further fields. */
+static json_t *change_answer(
+	json_t *id, int r, char *const *refused, const struct err *e, json_t *fields)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; refused && refused[i]; i++)
+		json_array_append_new(list, json_string(refused[i]));
+	json_t *result = json_pack("{s:i, s:s, s:o}", "exit_status", r < 0 ? err_status(e) : 0,
+		"message", r < 0 ? e->msg : "", "refused", list);
+	if (result && fields)
+		json_object_update(result, fields);
+	json_decref(fields);
+	return methods_result(id, result);
+}
+
+static json_t *method_import(struct methods *m, json_t *id, json_t *params)
+{
+	CLEANUP_STRV char **refused = NULL;
+	CLEANUP_PLAN struct plan *plan = NULL;
+	CLEANUP(diags_deinit) struct diags d = DIAGS_INIT;
+	const char *text = json_string_value(json_object_get(params, "text"));
+	bool approve = json_is_true(json_object_get(params, "approve"));
+	struct err e = ERR_INIT;
+	int64_t plan_id = 0;
+	if (!text)
+		return methods_error(id, RPC_INVALID_PARAMS, NULL, "plan.import: text is needed");
+	int r = plan_parse_text("the plan", NULL, text, strlen(text), NULL, &plan, &d, &e);
+	/* What its sender found not to be in the repository. */
+	size_t i;
+	json_t *name;
+	json_array_foreach(json_object_get(params, "absent"), i, name) {
+		int64_t at = r == 0 ? plan_find_task(plan, json_string_value(name)) : -1;
+		if (at >= 0 && plan->tasks.items[at].state)
+			plan->tasks.items[at].state->commit_absent = true;
+	}
+	if (r == 0)
+		r = run_import(
+			m->run, plan, approve ? PLAN_APPROVED : PLAN_DRAFT, &plan_id, &refused, &e);
+	return change_answer(
+		id, r, refused, &e, json_pack("{s:I}", "plan_id", (json_int_t)plan_id));
+}
+
+/* plan.remove, plan.reset, plan.approve, plan.delete {plan_id, task?} */
+static json_t *method_plan(struct methods *m, json_t *id, const char *what, json_t *params)
+{
+	CLEANUP_STRV char **refused = NULL;
+	int64_t plan = json_integer_value(json_object_get(params, "plan_id"));
+	const char *task = json_string_value(json_object_get(params, "task"));
+	struct err e = ERR_INIT;
+	size_t count = 0;
+	int r;
+	if (plan <= 0 || (str_eq(what, "remove") && !task))
+		return methods_error(
+			id, RPC_INVALID_PARAMS, NULL, "plan.%s: plan_id is needed", what);
+	if (str_eq(what, "remove"))
+		r = run_remove(m->run, plan, task, &refused, &e);
+	else if (str_eq(what, "reset"))
+		r = run_reset(m->run, plan, &count, &e);
+	else if (str_eq(what, "approve"))
+		r = run_approve(m->run, plan, &e);
+	else
+		r = run_forget(m->run, plan, &e);
+	return change_answer(id, r, refused, &e, json_pack("{s:I}", "count", (json_int_t)count));
+}
+
 static json_t *method_set(struct methods *m, json_t *id, json_t *params)
 {
 	CLEANUP_STRV char **settings = strings(json_object_get(params, "settings"));
@@ -104,12 +172,20 @@ static json_t *method_set(struct methods *m, json_t *id, json_t *params)
 		return methods_error(
 			id, RPC_INVALID_PARAMS, NULL, "plan.set: plan_id and settings are needed");
 	int r = run_set(m->run, plan, task, settings, &refused, &e);
-	json_t *list = json_array();
-	for (size_t i = 0; refused && refused[i]; i++)
-		json_array_append_new(list, json_string(refused[i]));
-	return methods_result(
-		id, json_pack("{s:i, s:s, s:o}", "exit_status", r < 0 ? err_status(&e) : 0,
-			    "message", r < 0 ? e.msg : "", "refused", list));
+	return change_answer(id, r, refused, &e, NULL);
+}
+
+static json_t *method_send(struct methods *m, json_t *id, json_t *params)
+{
+	const char *text = json_string_value(json_object_get(params, "text"));
+	const char *refused = NULL;
+	struct err e = ERR_INIT;
+	if (!text || !text[0])
+		return methods_error(id, RPC_INVALID_PARAMS, NULL, "send: a text is needed");
+	if (run_send(m->run, json_integer_value(json_object_get(params, "task_id")), text, &refused,
+		    &e) < 0)
+		return methods_error(id, RPC_FAILED, NULL, "%s", e.msg);
+	return methods_result(id, json_pack("{s:s?}", "refused", refused));
 }
 
 static json_t *method_frozen(struct methods *m, json_t *id, json_t *params)
@@ -158,6 +234,17 @@ static json_t *method_status(struct methods *m, json_t *id)
 			    phase, "units", (int)run_unit_count(m->run)));
 }
 
+int methods_subscribe(struct methods *m, const json_t *params, int64_t *ret_from, struct err *e)
+{
+	const json_t *from = json_object_get(params, "from_seq");
+	if (!from)
+		return store_next_event(run_store(m->run), ret_from, e);
+	if (!json_is_integer(from) || json_integer_value(from) < 0)
+		return err_set(e, -EINVAL, "subscribe: from_seq is a number, 0 or more");
+	*ret_from = json_integer_value(from);
+	return 0;
+}
+
 json_t *methods_answer(struct methods *m, json_t *request)
 {
 	json_t *id = json_object_get(request, "id");
@@ -175,14 +262,21 @@ json_t *methods_answer(struct methods *m, json_t *request)
 		answer = method_stop(m, id ? id : json_null(), params);
 	else if (!run_is_up(m->run))
 		answer = methods_error(id, RPC_FAILED, "starting", "the engine is starting");
-	else if (run_interrupted(m->run))
+	else if (run_interrupted(m->run) || run_is_over(m->run))
 		answer = methods_error(id, RPC_FAILED, "draining", "the engine is stopping");
 	else if (str_eq(method, "operate"))
 		answer = method_operate(m, id ? id : json_null(), params);
+	else if (str_eq(method, "send"))
+		answer = method_send(m, id ? id : json_null(), params);
 	else if (str_eq(method, "frozen"))
 		answer = method_frozen(m, id ? id : json_null(), params);
 	else if (str_eq(method, "plan.set"))
 		answer = method_set(m, id ? id : json_null(), params);
+	else if (str_eq(method, "plan.import"))
+		answer = method_import(m, id ? id : json_null(), params);
+	else if (str_eq(method, "plan.remove") || str_eq(method, "plan.reset") ||
+		 str_eq(method, "plan.approve") || str_eq(method, "plan.delete"))
+		answer = method_plan(m, id ? id : json_null(), method + strlen("plan."), params);
 	else if (str_eq(method, "command"))
 		answer = method_command(m, id ? id : json_null(), params);
 	else

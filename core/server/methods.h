@@ -12,6 +12,11 @@ struct methods {
 	bool stopping;
 };
 
+/* Where a subscriber begins: the seq of the first event that it wants. -EINVAL: what from_seq is,
+ * is no such number. */
+int methods_subscribe(
+	struct methods *m, const json_t *params, int64_t *ret_from, struct err *e) MUST_CHECK;
+
 /* Owned; NULL for a notification (a request without id). */
 json_t *methods_answer(struct methods *m, json_t *request);
 /* An error object; code (may be NULL) goes into error.data.code. id is borrowed, NULL is null. */

@@ -15,17 +15,20 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define CLIENTS_MAX    100
-#define MESSAGE_MAX    (10 << 20)
-#define DISCARD_MAX    (64 << 20)
-#define UNSENT_MAX     (16 << 20) /* a reader that does not read is let go */
-#define LISTEN_BACKLOG 64
+#define CLIENTS_MAX     100
+#define MESSAGE_MAX     (10 << 20)
+#define DISCARD_MAX     (64 << 20)
+#define UNSENT_MAX      (16 << 20) /* a reader that does not read is let go */
+#define LISTEN_BACKLOG  64
+#define PUMP_ROWS       256
+#define PUMP_UNSENT_MAX (256 << 10) /* of events; more follows when these were read */
 
 struct client {
 	uv_pipe_t pipe;
 	struct server *server;
 	struct client *next;
 	struct buf in;
+	int64_t next_seq; /* of the events it gets; 0: it has not subscribed */
 	size_t discarded; /* of a message that was too long; 0: none */
 	bool closing;
 };
@@ -65,6 +68,8 @@ static void client_close(struct client *c)
 	uv_close((uv_handle_t *)&c->pipe, client_freed);
 }
 
+static void client_pump(struct client *c);
+
 struct sending {
 	uv_write_t write;
 	char *text;
@@ -78,6 +83,8 @@ static void sent(uv_write_t *write, int status)
 	free(s);
 	if (status < 0)
 		client_close(c);
+	else
+		client_pump(c);
 }
 
 /* Consumes the message. */
@@ -105,6 +112,66 @@ static void client_send(struct client *c, json_t *message)
 	}
 }
 
+/* ---- subscribers ---- */
+
+static int push_event(void *ctx, const struct event_row *row, const char *plan, const char *task)
+{
+	struct client *c = ctx;
+	json_t *data = json_loads(row->data, 0, NULL);
+	c->next_seq = row->seq + 1;
+	client_send(c, json_pack("{s:s, s:s, s:{s:I, s:I, s:s, s:s, s:I, s:s, s:o}}", "jsonrpc",
+			       "2.0", "method", "event", "params", "seq", (json_int_t)row->seq,
+			       "at", (json_int_t)row->at, "plan", plan, "task", task, "attempt",
+			       (json_int_t)row->attempt, "kind", row->kind, "data",
+			       data ? data : json_object()));
+	return c->closing ||
+	       uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe) > PUMP_UNSENT_MAX;
+}
+
+/* What is stored and the client has not got, while it reads; what is not committed may yet vanish.
+ */
+static void client_pump(struct client *c)
+{
+	struct store *store = run_store(c->server->methods.run);
+	struct err err = ERR_INIT;
+	if (c->closing || c->next_seq == 0 || c->server->closing || store_in_transaction(store) ||
+		uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe) > PUMP_UNSENT_MAX)
+		return;
+	int64_t before;
+	do {
+		before = c->next_seq;
+		if (store_each_named_event(store, c->next_seq, PUMP_ROWS, push_event, c, &err) != 0)
+			return; /* goes on when it has read, or with the next commit */
+	} while (c->next_seq != before);
+}
+
+static void pump_all(void *ctx)
+{
+	struct server *s = ctx;
+	struct client *next;
+	for (struct client *c = s->clients; c; c = next) {
+		next = c->next;
+		client_pump(c);
+	}
+}
+
+static void client_subscribe(struct client *c, const json_t *request)
+{
+	json_t *id = json_object_get(request, "id");
+	struct err err = ERR_INIT;
+	int64_t from = 0;
+	if (methods_subscribe(
+		    &c->server->methods, json_object_get(request, "params"), &from, &err) < 0) {
+		client_send(c, methods_error(id, -32602, NULL, "%s", err.msg));
+		return;
+	}
+	c->next_seq = from > 0 ? from : 1;
+	client_send(
+		c, json_pack("{s:s, s:O, s:{s:I}}", "jsonrpc", "2.0", "id", id ? id : json_null(),
+			   "result", "from_seq", (json_int_t)c->next_seq));
+	client_pump(c);
+}
+
 static void client_line(struct client *c, const char *line, size_t len)
 {
 	json_error_t why;
@@ -112,6 +179,11 @@ static void client_line(struct client *c, const char *line, size_t len)
 	if (!json_is_object(request)) {
 		client_send(
 			c, methods_error(NULL, -32700, NULL, "not a JSON object: %s", why.text));
+		json_decref(request);
+		return;
+	}
+	if (str_eq(json_string_value(json_object_get(request, "method")), "subscribe")) {
+		client_subscribe(c, request);
 		json_decref(request);
 		return;
 	}
@@ -262,6 +334,7 @@ int server_start(struct run *run, const struct site *site, server_command_fn com
 		server_stop(s);
 		return r;
 	}
+	run_observe(run, pump_all, s);
 	*ret = s;
 	return 0;
 }
@@ -293,6 +366,7 @@ void server_stop(struct server *s)
 {
 	if (!s || s->closing)
 		return;
+	run_observe(s->methods.run, NULL, NULL);
 	s->closing = true;
 	remove_files(s);
 	while (s->clients)

@@ -4,9 +4,13 @@
  * serves on its own loop. Bounded: clients, bytes a message, bytes a slow reader makes us hold.
  * Only our own user and root are heard.
  *
- * Methods: ping; status; operate {kind, plan_id?, task_id?, text?, carry?}; command {argv};
- * daemon.stop {mode}; plan.set {plan_id, task?, settings}; frozen {plan_id, task_id?}.
- * Errors carry data.code: starting, draining, busy, too_large, forbidden.
+ * Methods: ping; status; subscribe {from_seq?}, answered with {from_seq}: from then on every event
+ * is a notification `event {seq, at, plan, task, kind, data}`, in order, as fast as the subscriber
+ * reads (the database is the buffer, so none is dropped); operate {kind, plan_id?, task_id?, text?,
+ * carry?}; command {argv}; daemon.stop {mode}; frozen {plan_id, task_id?}; plan.set {plan_id,
+ * task?, settings}; plan.import {text, approve?, absent?}; plan.remove {plan_id, task}; plan.reset,
+ * plan.approve, plan.delete {plan_id}. Errors carry data.code: starting, draining, busy, too_large,
+ * forbidden.
  */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H

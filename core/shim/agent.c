@@ -111,6 +111,13 @@ static int on_call_end(struct keeper *k, const struct proto_frame *f, struct err
 	if (rc < 0 && f->id != PROTO_CALL_LOAD)
 		keeper_log(k, "warning", "harness '%s': %s failed: %s", harness_name(k),
 			proto_call_name(f->id), text ? text : strerror((int)-rc));
+	/* A person waits for what becomes of it. */
+	if (rc < 0 && f->id == PROTO_CALL_SEND) {
+		CLEANUP_STR char *lost = str_printf("what was sent did not reach the agent: %s",
+			text ? text : strerror((int)-rc));
+		if (lost)
+			keeper_event(k, "error", json_pack("{s:s}", "text", lost));
+	}
 	json_decref(o);
 	return 0;
 }
@@ -147,6 +154,8 @@ static int on_event(struct keeper *k, const struct proto_frame *f, struct err *e
 		return err_set(e, -EPROTO, "EVENT without kind and data");
 	}
 	keeper_note_output(k, 0);
+	if (str_eq(kind, "rate_limit"))
+		keeper_note_wait(k, json_integer_value(json_object_get(data, "until")));
 	usage_take(k, kind, data);
 	keeper_event(k, kind, json_incref(data));
 	json_decref(o);
@@ -318,6 +327,10 @@ static json_t *task_message(const struct keeper *k)
 	r |= set_text(o, "tmpdir", s->tmpdir ? s->tmpdir : "/tmp");
 	r |= set_text(o, "command", s->command);
 	r |= set_text(o, "session", s->session);
+	r |= json_object_set_new(o, "session_tokens",
+		json_pack("[I, I, I, I]", (json_int_t)s->session_input,
+			(json_int_t)s->session_output, (json_int_t)s->session_cache_read,
+			(json_int_t)s->session_cache_write));
 	r |= json_object_set_new(o, "continue", json_boolean(s->resume));
 	vec_foreach(option, &s->options)
 		r |= set_text(options, option->key, option->value);

@@ -29,6 +29,7 @@
 #define READ_SIZE       4096
 #define HINT_EVERY_MS   100
 #define LAST_WORDS_MS   1000
+#define FORGERIES_MAX   20
 #define ORPHAN_GRACE_MS 10000
 
 struct conn {
@@ -209,6 +210,17 @@ static bool has_token(const struct keeper *k, const json_t *o)
 	return false;
 }
 
+/* Kept for a person to see, a few of them: whoever tries may try often. */
+static void note_forgery(struct keeper *k, const char *kind)
+{
+	if (k->spec.kind != UNIT_AGENT || keeper_is_blocked(k) || k->forgeries >= FORGERIES_MAX)
+		return;
+	k->forgeries++;
+	keeper_event(k, "error",
+		json_pack("{s:s, s:o}", "code", "forged_token", "text",
+			json_sprintf("%s with a token that is not this unit's was refused", kind)));
+}
+
 /* progress and finding: events that the agent itself writes; done: its word on how it ended. */
 static void on_agent_event(struct keeper *k, struct conn *c, const json_t *o)
 {
@@ -216,6 +228,7 @@ static void on_agent_event(struct keeper *k, struct conn *c, const json_t *o)
 	const char *kind = json_string_value(json_object_get(o, "type"));
 	if (k->spec.kind != UNIT_AGENT || !has_token(k, o)) {
 		refuse(k, c, "not the token of this unit");
+		note_forgery(k, kind);
 	} else if (!json_is_object(data)) {
 		refuse(k, c, "data is missing");
 	} else if (keeper_is_blocked(k)) {

@@ -166,6 +166,9 @@ static int task_fill(json_t *json, struct orch_task *ret)
 		    "session", &t.session, "continue", &resume) < 0 ||
 		attempt < 0)
 		return -EPROTO;
+	const json_t *tokens = json_object_get(json, "session_tokens");
+	for (size_t i = 0; i < sizeof(t.session_tokens) / sizeof(t.session_tokens[0]); i++)
+		t.session_tokens[i] = json_integer_value(json_array_get(tokens, i));
 	t.attempt = (uint32_t)attempt;
 	t.flags = resume ? ORCH_TASK_CONTINUE : 0;
 	*ret = t;

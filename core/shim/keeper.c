@@ -22,6 +22,7 @@ extern char **environ;
 #define OOM_SCORE_RAISE  500
 #define OOM_SCORE_MAX    1000
 #define JOURNAL_RETRY_MS 1000
+#define WAIT_MAX_MS      (366 * INT64_C(86400000))
 
 void poll_add(struct keeper *k, int fd, short events, poll_fn fn, void *user)
 {
@@ -98,6 +99,13 @@ void keeper_note_output(struct keeper *k, size_t bytes)
 	k->exit.bytes += (int64_t)bytes;
 	k->rate_bytes += (int64_t)bytes;
 	k->quiet_since = clock_mono_ms();
+}
+
+void keeper_note_wait(struct keeper *k, int64_t until)
+{
+	int64_t wait_ms = until - clock_wall_ms();
+	if (wait_ms > 0 && wait_ms <= WAIT_MAX_MS)
+		k->quiet_since = clock_mono_ms() + wait_ms;
 }
 
 void keeper_spawn_init(const struct keeper *k, struct spawn *ret)

@@ -95,6 +95,7 @@ struct keeper {
 	struct proc_usage sampled;
 	int64_t rate_begun_at;
 	int64_t rate_events, rate_bytes;
+	unsigned forgeries; /* requests with a wrong token that were recorded */
 	struct ctl *ctl;
 	const struct unit_sort *sort;
 	pid_t main_pid; /* the command, or the host; 0: not started */
@@ -116,6 +117,8 @@ void keeper_log(struct keeper *k, const char *level, const char *fmt, ...) PRINT
 bool keeper_is_blocked(const struct keeper *k);
 /* The unit said something: bytes of output. */
 void keeper_note_output(struct keeper *k, size_t bytes);
+/* It has announced that it waits until then (ms since the epoch): that is no silence. */
+void keeper_note_wait(struct keeper *k, int64_t until);
 
 /* Fills in what every process of the unit is given; argv, stdio and cwd are the caller's. */
 void keeper_spawn_init(const struct keeper *k, struct spawn *ret);

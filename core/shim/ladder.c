@@ -125,7 +125,7 @@ static void sample(struct keeper *k, int64_t now)
 		    usage.wchar_bytes < k->sampled.wchar_bytes ||
 		    usage.wchar_bytes - k->sampled.wchar_bytes >= WCHAR_NOISE;
 	k->sampled = usage;
-	if (busy)
+	if (busy && k->quiet_since < now)
 		k->quiet_since = now;
 	k->deadlines[DL_SAMPLE] = now + interval;
 	if (now - k->quiet_since < k->spec.silence_ms)

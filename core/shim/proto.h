@@ -64,9 +64,9 @@ enum proto_type {
 
 	/*
 	 * First message. {"harness", "plugin"?, "plan", "task", "attempt": n, "unit", "cwd",
-	 * "prompt_file", "tmpdir", "command"?, "session"?, "continue": bool,
-	 * "options": {"key": "value", ...}}. All paths are absolute. "plugin" is the path of the
-	 * .so; without it the host answers FAILED harness_missing.
+	 * "prompt_file", "tmpdir", "command"?, "session"?, "session_tokens": [n, n, n, n],
+	 * "continue": bool, "options": {"key": "value", ...}}. All paths are absolute. "plugin" is
+	 * the path of the .so; without it the host answers FAILED harness_missing.
 	 */
 	PROTO_TASK = 1,
 	PROTO_KILL = 2, /* id: signal number; no payload. Call the harness's kill */

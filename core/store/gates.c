@@ -46,6 +46,56 @@ int store_each_event(struct store *s, int64_t plan_id, int64_t task_id, int64_t 
 	return r;
 }
 
+int store_each_named_event(
+	struct store *s, int64_t from, int64_t limit, named_event_fn fn, void *ctx, struct err *e)
+{
+	sqlite3_stmt *q = db_query(s, e,
+		"SELECT v.seq, v.at, v.plan_id, v.task_id, v.attempt, v.kind, v.data, p.name, "
+		"t.name"
+		" FROM event v JOIN plan p ON p.id = v.plan_id JOIN task t ON t.id = v.task_id"
+		" WHERE v.seq >= ? ORDER BY v.seq LIMIT ?",
+		"ii", from, limit);
+	int r = q ? 0 : (e ? e->code : -EIO);
+	while (q && (r = db_next(s, q, e)) > 0) {
+		struct event_row row = {
+			.seq = col_int(q, 0),
+			.at = col_int(q, 1),
+			.plan_id = col_int(q, 2),
+			.task_id = col_int(q, 3),
+			.attempt = col_int(q, 4),
+			.kind = col_str(q, 5),
+			.data = col_str(q, 6),
+		};
+		r = fn(ctx, &row, col_str(q, 7), col_str(q, 8));
+		if (r != 0) {
+			db_done(q);
+			break;
+		}
+	}
+	return r;
+}
+
+int store_last_event(struct store *s, int64_t task_id, int64_t attempt, const char *kind,
+	char **ret, struct err *e)
+{
+	*ret = NULL;
+	sqlite3_stmt *q = db_query(s, e,
+		"SELECT data FROM event WHERE task_id = ? AND attempt = ? AND kind = ?"
+		" ORDER BY seq DESC LIMIT 1",
+		"iis", task_id, attempt, kind);
+	int r = q ? db_next(s, q, e) : (e ? e->code : -EIO);
+	if (r <= 0)
+		return r;
+	*ret = str_dup(col_str(q, 0));
+	db_done(q);
+	return *ret ? 0 : err_nomem(e);
+}
+
+int store_next_event(struct store *s, int64_t *ret, struct err *e)
+{
+	return db_int(s, e, 1, ret, "SELECT coalesce(max(seq), 0) + 1 FROM event", "");
+}
+
 int store_each_finding(struct store *s, int64_t plan_id, finding_fn fn, void *ctx, struct err *e)
 {
 	sqlite3_stmt *q = db_query(s, e,

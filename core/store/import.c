@@ -103,8 +103,7 @@ static int write_state(struct store *s, int64_t task_id, const struct plan_state
 	if (state->outcome && outcome_parse(state->outcome, &outcome) < 0)
 		return err_exit(e, EXIT_DATA, "unknown outcome '%s'", state->outcome);
 	bool under_way = status == TASK_ASSIGNED || status == TASK_RUNNING ||
-			 status == TASK_CHECKING || status == TASK_INTEGRATING ||
-			 status == TASK_FAILED;
+			 status == TASK_CHECKING || status == TASK_INTEGRATING;
 	if (under_way)
 		status = TASK_PENDING;
 	return db_run(s, e,
@@ -112,9 +111,9 @@ static int write_state(struct store *s, int64_t task_id, const struct plan_state
 		" has_commit = ?, tokens_input = ?, tokens_output = ?, tokens_cache_read = ?,"
 		" tokens_cache_write = ?, updated_at = ? WHERE id = ?",
 		"sisssbiiiiii", task_status_name(status), state->attempt, outcome_name(outcome),
-		state->reason, state->commit, state->commit != NULL, state->tokens.input,
-		state->tokens.output, state->tokens.cache_read, state->tokens.cache_write, now,
-		task_id);
+		state->reason, state->commit, state->commit && !state->commit_absent,
+		state->tokens.input, state->tokens.output, state->tokens.cache_read,
+		state->tokens.cache_write, now, task_id);
 }
 
 static int write_definition(struct store *s, int64_t id, const struct plan *plan, struct err *e)
@@ -162,6 +161,10 @@ static int import_rows(struct store *s, const struct plan *plan, enum plan_statu
 	}
 	if (r == 0)
 		r = rewrite_judges(s, id, plan, task_ids, e);
+	enum halt_reason halt;
+	if (r == 0 && plan->state && plan->state->reason &&
+		halt_reason_parse(plan->state->reason, &halt) == 0)
+		r = store_plan_set_halt(s, id, imported_status(plan, status), halt, 0, now, e);
 	*ret_id = id;
 	return r;
 }

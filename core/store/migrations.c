@@ -226,7 +226,15 @@ static const char step_1[] =
 static const char step_2[] =
 	"CREATE INDEX event_finding ON event (plan_id, seq) WHERE kind = 'finding';";
 
-static const char *const steps[] = {step_1, step_2};
+/* A harness that was limited stays so for the next engine. */
+static const char step_3[] = "CREATE TABLE breaker ("
+			     " harness TEXT PRIMARY KEY,"
+			     " open_until INTEGER NOT NULL,"
+			     " level INTEGER NOT NULL"
+			     ") STRICT,"
+			     " WITHOUT ROWID;";
+
+static const char *const steps[] = {step_1, step_2, step_3};
 
 int store_schema_latest(void)
 {

@@ -297,6 +297,17 @@ typedef int (*event_row_fn)(void *ctx, const struct event_row *row);
 /* Events of a task (0: of the whole plan) with seq > after, in order. */
 int store_each_event(struct store *s, int64_t plan_id, int64_t task_id, int64_t after,
 	event_row_fn fn, void *ctx, struct err *e) MUST_CHECK;
+/* The data of the newest event of a kind of a task's attempt; owned, NULL where there is none. */
+int store_last_event(struct store *s, int64_t task_id, int64_t attempt, const char *kind,
+	char **ret, struct err *e) MUST_CHECK;
+/* Events of all plans with seq >= from, in order, at most `limit`, with the names of plan and task.
+ */
+typedef int (*named_event_fn)(
+	void *ctx, const struct event_row *row, const char *plan, const char *task);
+int store_each_named_event(struct store *s, int64_t from, int64_t limit, named_event_fn fn,
+	void *ctx, struct err *e) MUST_CHECK;
+/* The seq that the next event will have, or a lower one. */
+int store_next_event(struct store *s, int64_t *ret, struct err *e) MUST_CHECK;
 /* Findings of a plan's agents, in order; data is JSON as it was stored. */
 typedef int (*finding_fn)(void *ctx, const char *task, const char *data);
 int store_each_finding(
@@ -358,6 +369,21 @@ int store_cache_get(struct store *s, const char *tree, const char *fingerprint, 
 	void *ctx, struct err *e) MUST_CHECK;
 int store_cache_put(struct store *s, const char *tree, const char *fingerprint,
 	const struct gate_result_row *row, int64_t now, struct err *e) MUST_CHECK;
+
+/* ---- harnesses ----------------------------------------------------------------------------------
+ */
+
+/* A harness that was limited, or refused its login: until when (wall clock ms; 0: it works), and
+ * how often in a row without being told until when. */
+int store_breaker(struct store *s, const char *harness, int64_t *ret_open_until, int64_t *ret_level,
+	struct err *e) MUST_CHECK;
+int store_breaker_set(struct store *s, const char *harness, int64_t open_until, int64_t level,
+	struct err *e) MUST_CHECK;
+/* fn(ctx, harness, tokens) for every harness that the plan's attempts used; input, output and cache
+ * writes. */
+typedef int (*spent_fn)(void *ctx, const char *harness, int64_t tokens);
+int store_each_spent(
+	struct store *s, int64_t plan_id, spent_fn fn, void *ctx, struct err *e) MUST_CHECK;
 
 /* "ok", or what PRAGMA integrity_check says; owned. */
 int store_check(struct store *s, char **ret, struct err *e) MUST_CHECK;

@@ -105,6 +105,10 @@ static const struct {
 	STRING(output_cap_bytes),
 	STRING(callback_timeout_ms),
 	STRING(kill_grace_ms),
+	STRING(session_input),
+	STRING(session_output),
+	STRING(session_cache_read),
+	STRING(session_cache_write),
 };
 #undef STRING
 

@@ -85,8 +85,10 @@ struct unit_spec {
 	char *prompt_file; /* relative to the unit directory */
 	char *prompt;      /* not stored: unit_start writes it to prompt.md and sets prompt_file */
 	char *session;     /* the agent's own session to resume */
-	bool resume;       /* go on with the last attempt's work ("continue") */
-	char **mask_env;   /* names of variables whose values are masked in journal and logs */
+	/* What was counted for it in earlier attempts. */
+	int64_t session_input, session_output, session_cache_read, session_cache_write;
+	bool resume;     /* go on with the last attempt's work ("continue") */
+	char **mask_env; /* names of variables whose values are masked in journal and logs */
 	/* Limits. A time of 0 or DURATION_OFF, a count of 0: none. */
 	int64_t timeout_ms;          /* wall clock, paused time not counted */
 	int64_t silence_ms;          /* agents: stalled after */

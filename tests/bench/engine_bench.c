@@ -40,7 +40,9 @@ static struct engine *build(uint32_t tasks)
 		.id = 1, .status = PLAN_APPROVED, .admit = ADMIT_ALL, .max_agents = SLOTS};
 	struct engine *e = engine_new(&config);
 	uint32_t harness, plan_index, task;
-	if (!e || engine_add_harness(e, 0, &harness) < 0 ||
+	if (!e ||
+		engine_add_harness(e, &(struct engine_harness_init){.max_agents = 0}, &harness) <
+			0 ||
 		engine_add_plan(e, &plan, &plan_index) < 0)
 		fail("out of memory");
 	for (uint32_t i = 0; i < tasks; i++) {

@@ -10,9 +10,11 @@ One round by hand, with its directory kept:
       pair orch kill-before sync,rename 17
 """
 
+import atexit
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import json
 import multiprocessing
@@ -117,6 +119,21 @@ def ram():
     return tempfile.gettempdir()
 
 
+def _git_env(env):
+    return {key: env[key] for key in env if key.startswith("GIT_") or key in ("PATH", "LC_ALL", "TZ")}
+
+
+@functools.cache
+def _repository(env_key):
+    """A repository to copy: making one anew takes longer."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="orch-fault-first-", dir=ram()))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    (path / "README").write_text("a project\n")
+    for command in (["init", "-q", "-b", "main"], ["add", "README"], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=path, env=dict(env_key), check=True)
+    return path
+
+
 class World(cli.Place):
     def __init__(self, scenario, base=None):
         self.scenario = scenario
@@ -145,10 +162,7 @@ class World(cli.Place):
         super().__init__(work, home, env)
         (home / "agent").write_text(AGENT)
         self.plan_file = self.plan(SCENARIOS[scenario], max_agents=2)
-        self.git("init", "-q", "-b", "main")
-        self.write("README", "a project\n")
-        self.git("add", "README")
-        self.git("commit", "-q", "-m", "first")
+        shutil.copytree(_repository(tuple(_git_env(env).items())), work, dirs_exist_ok=True)
         self.counter = self.top / "counter"
         self.counter.write_bytes(bytes(COUNTER.size))
         self.statuses = []
@@ -216,10 +230,16 @@ class World(cli.Place):
         finally:
             db.close()
 
+    def refs(self, *patterns):
+        """{name: (commit, tree)}"""
+        out = self.git("for-each-ref", "--format=%(refname) %(objectname) %(tree)", *patterns)
+        return {name: (commit, tree) for name, commit, tree in map(str.split, out.splitlines())}
+
     def events(self, task):
-        """Texts of the messages that `log` shows."""
-        return [line["data"]["text"] for line in self.orch("log", "--json", task).lines
-                if line["kind"] == "message"]
+        """Texts of the messages of a task, as `log` tells them."""
+        return [json.loads(data)["text"] for data, in self.rows(
+            "SELECT e.data FROM event e JOIN task t ON t.id = e.task_id"
+            f" WHERE t.name = '{task}' AND e.kind = 'message' ORDER BY e.seq")]
 
     def started(self):
         """(task, attempt, unit, tmpdir) of every agent that ever began."""
@@ -233,14 +253,15 @@ class World(cli.Place):
 
     def state(self):
         """What must be the same in the end, whatever happened on the way."""
-        tasks = {t["name"]: t["status"] for t in self.status()["tasks"]}
+        plan = self.status()
         return {
-            "tasks": tasks,
-            "plan": self.status()["status"],
-            "tree": self.git("rev-parse", "orch/demo/integration^{tree}"),
+            "tasks": {t["name"]: t["status"] for t in plan["tasks"]},
+            "plan": plan["status"],
+            "tree": self.refs("refs/heads/orch/demo/integration").popitem()[1][1],
             "merges": self.git("rev-list", "--count", "--first-parent",
                                "main..orch/demo/integration"),
-            "head": self.git("rev-parse", "HEAD") + self.git("symbolic-ref", "HEAD"),
+            "head": (self.path / ".git" / "HEAD").read_text()
+                    + (self.path / ".git" / "refs" / "heads" / "main").read_text(),
             "dirty": self.git("status", "--porcelain"),
             "files": sorted(p.name for p in self.state_dir.iterdir()
                             if not p.name.startswith("orch.db-")),
@@ -261,7 +282,7 @@ def _attempts(world, lossless, allowed):
     """Attempts: numbers, outcomes, refs, retries."""
     wrong = []
     began = {(task, attempt) for task, attempt, *_ in world.started()}
-    refs = set(world.git("for-each-ref", "--format=%(refname)", "refs/orch/demo").split())
+    refs = world.refs("refs/orch/demo", "refs/heads/orch/demo/task")
     for task, retries, last in world.rows("SELECT id, retries_used, attempt FROM task"):
         name = world.rows(f"SELECT name FROM task WHERE id = {task}")[0][0]
         rows = world.rows(f"SELECT number, outcome, commit_oid, ended_at FROM attempt "
@@ -285,12 +306,11 @@ def _attempts(world, lossless, allowed):
         for number, outcome, commit, ended in rows:
             ref = f"refs/orch/demo/{name}/{number}"
             if ref in refs:
-                refs.remove(ref)
-                if commit != world.git("rev-parse", ref):
+                if commit != refs.pop(ref)[0]:
                     wrong.append(f"{ref} is not the commit of its attempt ({commit})")
             elif (name, str(number)) in began:
                 wrong.append(f"no {ref} (outcome {outcome})")
-        newest = world.git("rev-parse", f"orch/demo/task/{name}")
+        newest, _ = refs.pop(f"refs/heads/orch/demo/task/{name}", ("nothing", None))
         if newest != rows[-1][2]:
             wrong.append(f"{name}: its branch is at {newest}, its newest attempt at {rows[-1][2]}")
     return wrong + [f"stray ref {ref}" for ref in sorted(refs)]

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NONE   0
@@ -115,6 +116,15 @@ static int test_kill(struct orch_agent *agent, int term_signal)
 	return agent->host->process_kill(agent->host, agent->process, term_signal, ORCH_KILL_GROUP);
 }
 
+#ifdef SAYS_LIMITS
+static int64_t now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+#endif
+
 static int test_wait(struct orch_agent *agent, struct orch_result *result)
 {
 	misbehave(IN_WAIT);
@@ -124,6 +134,16 @@ static int test_wait(struct orch_agent *agent, struct orch_result *result)
 	result->exit_code = ended.exit_code;
 	result->term_signal = ended.term_signal;
 	result->session = "test-session";
+#ifdef SAYS_LIMITS
+	/* 75: come back in so many milliseconds (the option turns); 77: not logged in. */
+	int64_t wait_ms = agent->host->option_int(agent->host, "turns");
+	if (ended.exit_code == 75)
+		result->outcome = ORCH_OUTCOME_RATE_LIMITED;
+	if (ended.exit_code == 75 && wait_ms > 0)
+		result->reset_at = now_ms() + wait_ms;
+	if (ended.exit_code == 77)
+		result->outcome = ORCH_OUTCOME_AUTH_FAILED;
+#endif
 	return r;
 }
 

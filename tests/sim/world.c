@@ -84,8 +84,11 @@ void world_boot(struct world *w)
 	w->halted = w->draining = w->faulted = w->hold = false;
 	w->started_this_run = 0;
 	uint32_t index, plan;
-	if (!w->engine || engine_add_harness(w->engine, 0, &index) < 0 ||
-		engine_add_harness(w->engine, 2, &index) < 0)
+	if (!w->engine ||
+		engine_add_harness(
+			w->engine, &(struct engine_harness_init){.max_agents = 0}, &index) < 0 ||
+		engine_add_harness(
+			w->engine, &(struct engine_harness_init){.max_agents = 2}, &index) < 0)
 		abort();
 	struct engine_plan_init init = {
 		.status = w->plan_status,

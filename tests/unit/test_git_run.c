@@ -3,6 +3,8 @@
 #include "git_fixture.h"
 
 #include "git/guard.h"
+#include "git/reader.h"
+#include "os/proc.h"
 
 #include <sys/file.h>
 
@@ -203,13 +205,61 @@ static void test_old_and_missing_git(void **state)
 		   "bin/git");
 	CLEANUP_STR char *old = str_printf("%s/bin:%s", f->dir, path);
 	setenv("PATH", old, 1);
-	assert_int_equal(git_open(&f->ctx, f->dir, &repo, &f->e), -ENOSYS);
+	assert_int_equal(git_check_version(&f->ctx, f->repo, &f->e), -ENOSYS);
 	assert_non_null(strstr(f->e.msg, "2.30.1 is too old"));
 	setenv("PATH", "/nonexistent", 1);
 	assert_int_equal(git_open(&f->ctx, f->dir, &repo, &f->e), -ENOSYS);
 	assert_non_null(strstr(f->e.msg, "not installed"));
 	setenv("PATH", path, 1);
 	free(path);
+}
+
+static pid_t reader_pid(void)
+{
+	struct pids children = {0};
+	assert_int_equal(proc_descendants(getpid(), &children), 0);
+	pid_t pid = children.count == 1 ? children.items[0] : 0;
+	VEC_FREE(&children);
+	return pid;
+}
+
+static void test_reader(void **state)
+{
+	struct fixture *f = *state;
+	struct git_oid first, second, none[2];
+	struct git_reader *reader = git_reader_new();
+	assert_non_null(reader);
+	f->ctx.reader = reader;
+	sh(f->repo->toplevel, "git commit -q --allow-empty -m one");
+	assert_done(f, git_resolve(&f->ctx, "HEAD", &first, &f->e));
+	pid_t pid = reader_pid();
+	assert_true(pid > 0);
+	/* It sees what others move. */
+	sh(f->repo->toplevel, "git commit -q --allow-empty -m two; git pack-refs --all");
+	assert_done(f, git_resolve(&f->ctx, "HEAD", &second, &f->e));
+	assert_false(git_oid_eq(&first, &second));
+	assert_int_equal(reader_pid(), pid);
+	assert_done(f, git_resolve_many(&f->ctx, (const char *const[]){"nowhere", "HEAD:x"}, 2,
+			       none, &f->e));
+	assert_string_equal(none[0].hex, "");
+	assert_string_equal(none[1].hex, "");
+	/* Killed, it is not missed. */
+	kill(pid, SIGKILL);
+	assert_done(f, git_resolve(&f->ctx, "HEAD~1", &second, &f->e));
+	assert_true(git_oid_eq(&first, &second));
+	/* Stopped, it is held to the deadline, and given up. */
+	assert_done(f, git_resolve(&f->ctx, "HEAD", &second, &f->e));
+	pid = reader_pid();
+	assert_true(pid > 0);
+	kill(pid, SIGSTOP);
+	f->ctx.deadline_ms = deadline_after(200);
+	assert_int_equal(git_resolve(&f->ctx, "HEAD", &second, &f->e), -ETIMEDOUT);
+	assert_int_equal(reader_pid(), 0);
+	f->ctx.deadline_ms = DEADLINE_NONE;
+	assert_done(f, git_resolve(&f->ctx, "HEAD", &second, &f->e));
+	git_reader_free(reader);
+	assert_int_equal(reader_pid(), 0);
+	f->ctx.reader = NULL;
 }
 
 #define test(t) cmocka_unit_test_setup_teardown(t, setup, fixture_teardown)
@@ -227,6 +277,7 @@ int main(void)
 		test(test_large_input_that_nobody_reads),
 		test(test_git_inherits_the_lock),
 		test(test_old_and_missing_git),
+		test(test_reader),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,7 +112,7 @@ static void test_each_defect_is_named(void **state)
 		{"not-elf", "not an ELF file"},
 		{"no-symbol", "no symbol orch_harness"},
 		{"wrong-magic", "wrong magic 0x12345678"},
-		{"wrong-major", "made for plugin interface 99.0"},
+		{"wrong-major", "made for plugin interface 99.1"},
 		{"short-struct", "too short"},
 		{"long-struct", "claims"},
 		{"no-name", "no name"},

@@ -125,7 +125,7 @@ static void test_what_is_no_harness(void **state)
 		{"never-built", PLUGIN_MISSING, "not found"},
 		{"not-elf", PLUGIN_INVALID, "not an ELF file"},
 		{"no-symbol", PLUGIN_INVALID, "no symbol"},
-		{"wrong-major", PLUGIN_INVALID, "99.0"},
+		{"wrong-major", PLUGIN_INVALID, "99.1"},
 		{"null-kill", PLUGIN_INVALID, "no kill function"},
 		{"ctor-crash", PLUGIN_INVALID, "crashed: signal 6 (Aborted)"},
 		{"ctor-exit", PLUGIN_INVALID, "exit status 0"},

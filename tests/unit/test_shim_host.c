@@ -465,7 +465,7 @@ static void test_a_whole_attempt(void **state)
 	CLEANUP_STR char *path = test_plugin("good");
 	CLEANUP_STR char *expected = str_printf(
 		"begin load\nend load {\"rc\":0}\n"
-		"LOADED {\"name\":\"test\",\"version\":\"1.2\",\"path\":\"%s\",\"abi\":\"1.0\"}\n"
+		"LOADED {\"name\":\"test\",\"version\":\"1.2\",\"path\":\"%s\",\"abi\":\"1.1\"}\n"
 		"begin spawn\nend spawn {\"rc\":0}\nbegin wait\n"
 		"message {\"text\":\"got the prompt\"}\nmessage {\"text\":\"\xef\xbf\xbd"
 		"bad\"}\n"

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT */
+#include "run/preflight.h"
+
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/str.h"
+#include "git/branchfile.h"
+#include "git/guard.h"
+#include "plan/plan.h"
+#include "plugin/probe.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define GIT_TIMEOUT_MS   60000
+#define PROBE_TIMEOUT_MS 5000
+
+/* ---- the machine ---- */
+
+static int64_t memory_available(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	long long kb = -1;
+	char line[128];
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %lld kB", &kb) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kb < 0 ? -1 : kb * 1024;
+}
+
+static int64_t disk_available(const char *path)
+{
+	struct statvfs vfs;
+	return statvfs(path, &vfs) < 0 ? -1 : (int64_t)vfs.f_bavail * (int64_t)vfs.f_frsize;
+}
+
+struct preflight_room preflight_room(const struct site *site)
+{
+	return (struct preflight_room){
+		.memory_bytes = memory_available(),
+		.disk_bytes = disk_available(
+			access(site->state_dir, F_OK) == 0 ? site->state_dir : site->root),
+	};
+}
+
+static void check_room(const struct site *site, struct diags *d)
+{
+	struct preflight_room room = preflight_room(site);
+	const struct config_orch *c = &site->config->orch;
+	if (room.memory_bytes >= 0 && room.memory_bytes < c->min_free_memory_bytes)
+		diags_warning(d, NULL, 0,
+			"%lld MiB of memory are free, less than min_free_memory (%lld MiB): "
+			"nothing starts before there is more; end something, or lower it in [orch]",
+			(long long)(room.memory_bytes >> 20),
+			(long long)(c->min_free_memory_bytes >> 20));
+	if (room.disk_bytes >= 0 && room.disk_bytes < c->min_free_disk_bytes)
+		diags_warning(d, NULL, 0,
+			"%lld MiB of disk are free at '%s', less than min_free_disk (%lld MiB): "
+			"nothing starts before there is more; free some, or lower it in [orch]",
+			(long long)(room.disk_bytes >> 20), site->root,
+			(long long)(c->min_free_disk_bytes >> 20));
+}
+
+/* The deepest part of the worktrees' root that exists must be ours to write. */
+static int check_root(const struct site *site, struct diags *d)
+{
+	CLEANUP_STR char *part = str_dup(site->worktree_root);
+	while (part && access(part, F_OK) < 0 && strrchr(part, '/') > part)
+		*strrchr(part, '/') = '\0';
+	if (!part || access(part, W_OK | X_OK) == 0)
+		return 0;
+	diags_error(d, NULL, 0,
+		"worktrees cannot be made in '%s': '%s' cannot be written (%s); set worktree_root "
+		"in [orch]",
+		site->worktree_root, part, strerror(errno));
+	return EXIT_CANTCREAT;
+}
+
+/* ---- harnesses ---- */
+
+static int collect_settings(const struct config_harness *h, struct plugin_setting **ret)
+{
+	size_t n = h ? h->options.count : 0;
+	struct plugin_setting *settings = calloc(n + 1, sizeof(*settings));
+	if (!settings)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		settings[i] = (struct plugin_setting){
+			.key = h->options.items[i].key, .value = h->options.items[i].value};
+	*ret = settings;
+	return 0;
+}
+
+static void tell_check(const char *name, const struct plugin_report *report, struct diags *d)
+{
+	const char *text = report->check_text ? report->check_text : "it does not say why";
+	if (report->check == PLUGIN_CHECK_FAILED)
+		diags_warning(d, NULL, 0,
+			"harness '%s': its agent cannot be used: %s; its tasks will fail (orch "
+			"harness check %s)",
+			name, text, name);
+	else if (report->check == PLUGIN_CHECK_BROKEN)
+		diags_warning(d, NULL, 0,
+			"harness '%s' is broken: its check %s; its tasks may fail", name, text);
+}
+
+int preflight_harness(const struct site *site, const char *name, struct diags *d, char **ret_text)
+{
+	struct err why = ERR_INIT;
+	CLEANUP_STR char *path = site_plugin_path(site);
+	CLEANUP_STR char *file = NULL;
+	const struct config_harness *h = config_harness_find(site->config, name);
+	CLEANUP(freep) struct plugin_setting *settings = NULL;
+	*ret_text = NULL;
+	if (!path || collect_settings(h, &settings) < 0)
+		return -ENOMEM;
+	int r = plugin_find(path, config_harness_plugin(site->config, name), &file, &why);
+	CLEANUP(plugin_report_deinit) struct plugin_report report = PLUGIN_REPORT_INIT;
+	int64_t timeout = site->config->orch.callback_timeout_ms;
+	struct plugin_probe_args args = {
+		.flags = PLUGIN_PROBE_CHECK,
+		.settings = settings,
+		.n_settings = h ? h->options.count : 0,
+		.timeout_ms = timeout < PROBE_TIMEOUT_MS ? timeout : PROBE_TIMEOUT_MS,
+	};
+	if (r == 0)
+		r = plugin_probe(file, &args, &report, &why);
+	if (r == -ENOMEM)
+		return r;
+	if (r != 0) {
+		diags_warning(d, NULL, 0, "harness '%s': %s; its tasks will fail", name, why.msg);
+		return 0;
+	}
+	tell_check(name, &report, d);
+	const char *version = report.agent_version ? report.agent_version : "";
+	*ret_text =
+		str_printf("%s%s%s", report.check == PLUGIN_CHECK_NONE ? "no agent to check" : "",
+			version, report.check_text ? report.check_text : "");
+	return *ret_text ? 0 : -ENOMEM;
+}
+
+/* ---- invariants ---- */
+
+static bool is_shell_word(const char *word)
+{
+	static const char *const words[] = {"!", ".", ":", "[", "alias", "bg", "break", "case",
+		"cd", "command", "continue", "do", "done", "echo", "elif", "else", "esac", "eval",
+		"exec", "exit", "export", "false", "fg", "fi", "for", "getopts", "hash", "if", "in",
+		"jobs", "kill", "local", "printf", "pwd", "read", "readonly", "return", "set",
+		"shift", "test", "then", "times", "trap", "true", "type", "ulimit", "umask",
+		"unalias", "unset", "until", "wait", "while", "{"};
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (str_eq(word, words[i]))
+			return true;
+	return false;
+}
+
+/* The program that a command line begins with, where that is plain to see; owned. */
+static char *first_program(const char *command)
+{
+	const char *p = command;
+	for (;;) {
+		p += strspn(p, " \t\n");
+		size_t len = strcspn(p, " \t\n");
+		CLEANUP_STR char *word = strndup(p, len);
+		if (!word || !word[0])
+			return NULL;
+		if (strchr(word, '=')) {
+			p += len; /* NAME=VALUE before the command */
+			continue;
+		}
+		bool plain = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789_+-./") == len;
+		return plain && !is_shell_word(word) ? TAKE(word) : NULL;
+	}
+}
+
+static bool is_on_path(const struct site *site, const char *program)
+{
+	const char *path = environment_get(site->environment, "PATH");
+	CLEANUP_STRV char **dirs = strv_split(path ? path : "/usr/bin:/bin", ":");
+	for (size_t i = 0; dirs && dirs[i]; i++) {
+		CLEANUP_STR char *full = path_join(dirs[i], program);
+		if (full && access(full, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What lies in the tree may be made by an agent; what is expected on the machine is not. */
+static void check_invariants(const struct site *site, const struct plan *plan, struct diags *d)
+{
+	vec_foreach(inv, &plan->invariant_defs) {
+		CLEANUP_STR char *program = first_program(inv->command);
+		if (!program || (program[0] != '/' && strchr(program, '/')))
+			continue;
+		bool found =
+			program[0] == '/' ? access(program, X_OK) == 0 : is_on_path(site, program);
+		if (!found)
+			diags_warning(d, NULL, 0,
+				"invariant '%s': there is no program '%s' %s; install it, or "
+				"change the command (orch invariant add %s --force, orch plan set)",
+				inv->name, program, program[0] == '/' ? "" : "on PATH", inv->name);
+	}
+}
+
+/* ---- the plan ---- */
+
+static int note_harness(struct map *seen, const char *name)
+{
+	int r = map_put(seen, name, seen);
+	return r == -EEXIST ? 0 : r;
+}
+
+static int check_harnesses(const struct preflight *p, const struct plan *plan, struct diags *d)
+{
+	const char *otherwise = p->site->config->orch.default_harness;
+	struct map seen = MAP_INIT;
+	size_t without = 0;
+	int r = 0;
+	vec_foreach(t, &plan->tasks) {
+		const char *name = p->harness      ? p->harness
+				   : t->harness    ? t->harness
+				   : plan->harness ? plan->harness
+				   : otherwise     ? otherwise
+				   : t->command    ? "shell"
+						   : NULL;
+		without += !name;
+		if (r == 0 && name)
+			r = note_harness(&seen, name);
+	}
+	for (size_t i = 0; r == 0 && i < seen.count; i++) {
+		CLEANUP_STR char *text = NULL;
+		r = preflight_harness(p->site, seen.entries[i].key, d, &text);
+	}
+	if (without)
+		diags_warning(d, NULL, 0,
+			"%zu task%s no harness, and will fail: say harness in the plan, or "
+			"default_harness in [orch]",
+			without, without == 1 ? " has" : "s have");
+	map_deinit(&seen);
+	return r;
+}
+
+struct facts {
+	char *base;
+	bool fixed; /* the commit to start from is known already */
+	bool worktrees;
+	bool failed;
+	char name[101];
+};
+
+static int note_plan(void *ctx, const struct plan_row *row)
+{
+	struct facts *f = ctx;
+	f->base = str_dup(row->base ? row->base : row->base_ref);
+	f->fixed = row->base_oid != NULL;
+	f->worktrees = row->worktrees;
+	snprintf(f->name, sizeof(f->name), "%s", row->name);
+	f->failed = (row->base || row->base_ref) && !f->base;
+	return 0;
+}
+
+static int check_base(
+	const struct git_ctx *ctx, const struct facts *f, struct diags *d, int *ret_status)
+{
+	struct git_oid oid;
+	struct err why = ERR_INIT;
+	if (f->fixed || !f->base)
+		return 0;
+	int r = git_resolve(ctx, f->base, &oid, &why);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == -ENOENT) {
+		diags_error(d, NULL, 0,
+			"the base of plan '%s' is '%s', which is no commit here: %s; set it with: "
+			"orch plan set %s base=BRANCH",
+			f->name, f->base, why.msg, f->name);
+		*ret_status = EXIT_NOINPUT;
+	}
+	return 0;
+}
+
+static int check_git(const struct preflight *p, const struct facts *f, struct diags *d,
+	int *ret_status, struct err *e)
+{
+	const struct site *site = p->site;
+	const char *plan = p->plan_id ? f->name : NULL;
+	if (!site->repo) {
+		if (p->plan_id) {
+			diags_error(d, NULL, 0,
+				"'%s' is not in a git repository: tasks need worktrees; run `git "
+				"init` and commit, or say `isolation = none` in the plan",
+				site->root);
+			*ret_status = EXIT_NOINPUT;
+		}
+		return 0;
+	}
+	struct git_ctx ctx = site_git(site);
+	ctx.cancel_fd = p->cancel_fd;
+	ctx.deadline_ms = deadline_after(GIT_TIMEOUT_MS);
+	int r = git_preflight(&ctx, plan, site->worktree_root, d, e);
+	int status = check_root(site, d);
+	if (status)
+		*ret_status = status;
+	if (r == 0 && plan)
+		r = check_base(&ctx, f, d, ret_status);
+	const char *under_way = git_under_way(site->repo);
+	if (under_way && site->config->halt.commit == CONFIG_HALT_COMMIT_BRANCH)
+		diags_warning(d, NULL, 0,
+			"%s is in progress in the checkout: while it is, the state of a halt is "
+			"not committed to the branch ([halt] commit); end it",
+			under_way);
+	return r;
+}
+
+int preflight_plan(const struct preflight *p, struct diags *d, int *ret_status, struct err *e)
+{
+	CLEANUP_STR char *text = NULL;
+	CLEANUP_PLAN struct plan *plan = NULL;
+	CLEANUP(diags_deinit) struct diags mistakes = DIAGS_INIT;
+	struct facts f = {.worktrees = true};
+	int r = 0, status = 0;
+	size_t before = d->errors;
+	if (p->plan_id) {
+		r = store_plan(p->store, p->plan_id, note_plan, &f, e);
+		if (r == 0 && f.failed)
+			r = err_nomem(e);
+		if (r == 0)
+			r = store_plan_definition(p->store, p->plan_id, &text, e);
+		if (r == 0)
+			r = plan_parse_text("the stored plan", NULL, text, strlen(text), NULL,
+				&plan, &mistakes, e);
+	}
+	if (r == 0 && f.worktrees)
+		r = check_git(p, &f, d, &status, e);
+	if (r == 0 && !p->seen_machine)
+		check_room(p->site, d);
+	if (r == 0 && plan)
+		check_invariants(p->site, plan, d);
+	if (r == 0 && plan && check_harnesses(p, plan, d) < 0)
+		r = err_nomem(e);
+	free(f.base);
+	size_t errors = d->errors - before;
+	*ret_status = errors == 0 ? 0 : errors == 1 && status ? status : EXIT_DATA;
+	return r;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What changes in the repository that all worktrees share while agents run: refs outside orch/,
+ * config, hooks, exclude, stash. It is looked at before an agent starts and after it has ended; a
+ * difference is a finding of the attempt that ended, once. Nobody can tell which of several agents
+ * it was, or whether it was a person: the finding names those that ran.
+ */
+#include "run/state.h"
+
+#include "base/clock.h"
+#include "git/guard.h"
+#include "run/json_text.h"
+
+#include <string.h>
+
+#define TITLE_BYTES 200
+#define BODY_BYTES  8000
+
+void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret)
+{
+	struct err ignored = ERR_INIT;
+	ret->at = clock_mono_ms();
+	/* Without a view nothing is compared; the attempt is not to suffer for it. */
+	if (git_tamper_snapshot(ctx, &ret->text, &ignored) < 0)
+		ret->text = NULL;
+}
+
+void tamper_view_deinit(struct tamper_view *v)
+{
+	free(v->text);
+	v->text = NULL;
+}
+
+static void keep(struct run *r, struct tamper_view *v)
+{
+	tamper_view_deinit(&r->tamper);
+	r->tamper = *v;
+	v->text = NULL;
+}
+
+/* The other tasks whose agents run. */
+static void others(const struct live *l, struct buf *out)
+{
+	vec_foreach(it, &l->run->live)
+		if (*it && *it != l && (*it)->agent)
+			buf_addf(out, "%s%s/%s", out->len ? ", " : "", (*it)->plan->name,
+				(*it)->name);
+}
+
+void tamper_begin(struct live *l, struct tamper_view *v)
+{
+	CLEANUP_BUF struct buf running = BUF_INIT;
+	others(l, &running);
+	/* What changed while nobody ran is the user's own; else whoever ends next reports it. */
+	if (v->text && (running.len == 0 || !l->run->tamper.text))
+		keep(l->run, v);
+}
+
+static int add_finding(struct live *l, char *const *changes, struct err *e)
+{
+	CLEANUP_BUF struct buf running = BUF_INIT;
+	CLEANUP_STR char *list = strv_join(changes, "\n");
+	others(l, &running);
+	if (!list || buf_check(&running) < 0)
+		return err_nomem(e);
+	size_t n = strv_len(changes);
+	CLEANUP_STR char *title = str_printf("the shared repository was changed: %.*s%s",
+		(int)utf8_cut(changes[0], strlen(changes[0]), TITLE_BYTES), changes[0],
+		n > 1 ? ", and more" : "");
+	CLEANUP_STR char *body = str_printf("%.*s%s%s\n",
+		(int)utf8_cut(list, strlen(list), BODY_BYTES), list,
+		running.len ? "\nother agents ran at the same time: " : "", buf_cstr(&running));
+	json_t *data = title && body ? json_pack("{s:s, s:o, s:o}", "severity", "high", "title",
+					       json_text(title), "body", json_text(body))
+				     : NULL;
+	CLEANUP(freep) char *text = data ? json_dumps(data, JSON_COMPACT) : NULL;
+	json_decref(data);
+	if (!text)
+		return err_nomem(e);
+	struct event_row row = {
+		.at = run_now(l->run),
+		.plan_id = l->plan->id,
+		.task_id = l->id,
+		.attempt = l->attempt,
+		.kind = "finding",
+		.data = text,
+	};
+	return store_event_add(l->run->store, &row, e);
+}
+
+int tamper_end(struct live *l, struct tamper_view *v, struct err *e)
+{
+	struct run *r = l->run;
+	CLEANUP_STRV char **changes = NULL;
+	/* A view older than what is known would show everything backwards. */
+	if (!v->text || (r->tamper.text && v->at < r->tamper.at))
+		return 0;
+	int code = r->tamper.text ? git_tamper_diff(r->tamper.text, v->text, &changes) : 0;
+	keep(r, v);
+	if (code < 0)
+		return err_nomem(e);
+	if (!changes || !changes[0])
+		return 0;
+	run_warn(r, "%s/%s: the shared repository was changed while its agent ran: %s%s",
+		l->plan->name, l->name, changes[0], changes[1] ? ", and more" : "");
+	return add_finding(l, changes, e);
+}

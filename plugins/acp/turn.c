@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* What an agent does in a turn, as events; and what it asks. */
+#include "acp.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tool calls ---- */
+
+/* The entry of a call, taken into the table when it is new; the oldest gives way. */
+static struct acp_call *call_of(struct acp *acp, const json_t *update)
+{
+	const char *id = line_text(update, "toolCallId");
+	const char *name = line_text(update, "_meta.claudeCode.toolName");
+	if (!id)
+		return NULL;
+	for (size_t i = 0; i < ACP_CALLS_MAX; i++)
+		if (acp->calls[i].id && strcmp(acp->calls[i].id, id) == 0)
+			return &acp->calls[i];
+	struct acp_call *call = &acp->calls[acp->next_call++ % ACP_CALLS_MAX];
+	free(call->id);
+	free(call->name);
+	if (!name)
+		name = line_text(update, "title");
+	if (!name)
+		name = line_text(update, "kind");
+	*call = (struct acp_call){.id = strdup(id), .name = strdup(name ? name : "tool")};
+	return call;
+}
+
+static const json_t *input_of(const json_t *update)
+{
+	const json_t *input = line_get(update, "rawInput");
+	if (input && (!json_is_object(input) || json_object_size(input) > 0))
+		return input;
+	const json_t *other = line_get(update, "content");
+	if (json_array_size(other) == 0)
+		other = line_get(update, "locations");
+	return json_array_size(other) > 0 ? other : NULL;
+}
+
+/* Told once: with its input, or when it runs without one. */
+static void tell_call(struct orch_agent *a, struct acp_call *call, const json_t *update)
+{
+	const json_t *input = input_of(update);
+	const char *status = line_text(update, "status");
+	if (call->told || (!input && (!status || strcmp(status, "pending") == 0)))
+		return;
+	call->told = true;
+	drive_tool_call(a, call->id, call->name, input);
+}
+
+static void on_call(struct orch_agent *a, const json_t *update)
+{
+	struct acp *acp = a->own;
+	struct acp_call *call = call_of(acp, update);
+	const char *status = line_text(update, "status");
+	if (!call)
+		return;
+	tell_call(a, call, update);
+	bool done = status && strcmp(status, "completed") == 0;
+	if (!done && !(status && strcmp(status, "failed") == 0))
+		return;
+	const json_t *output = line_get(update, "rawOutput");
+	acp->last_tool_failed = !done;
+	drive_tool_result(a, call->id, done, output ? output : line_get(update, "content"));
+}
+
+/* ---- updates ---- */
+
+void acp_update(struct orch_agent *a, const json_t *update)
+{
+	struct acp *acp = a->own;
+	const char *kind = line_text(update, "sessionUpdate");
+	const char *text = line_text(update, "content.text");
+	if (!kind)
+		return;
+	if (strcmp(kind, "agent_message_chunk") == 0) {
+		a->answered = true;
+		drive_piece(a, text ? text : "");
+		return;
+	}
+	if (strcmp(kind, "usage_update") == 0) {
+		const json_t *cost = line_get(update, "cost.amount");
+		if (json_is_number(cost))
+			acp->cost = json_number_value(cost);
+		return;
+	}
+	drive_pieces_end(a);
+	if (strcmp(kind, "tool_call") == 0 || strcmp(kind, "tool_call_update") == 0)
+		on_call(a, update);
+}
+
+/* ---- permission ---- */
+
+/* The option of one of two kinds, the first rather. */
+static const char *option_of(const json_t *options, const char *kind, const char *other)
+{
+	const char *found = NULL;
+	size_t i;
+	json_t *option;
+	json_array_foreach(options, i, option) {
+		const char *k = line_text(option, "kind"), *id = line_text(option, "optionId");
+		if (k && id && strcmp(k, kind) == 0)
+			return id;
+		if (k && id && strcmp(k, other) == 0)
+			found = id;
+	}
+	return found;
+}
+
+void acp_permission(struct orch_agent *a, const json_t *id, const json_t *params)
+{
+	struct acp *acp = a->own;
+	const json_t *options = line_get(params, "options"), *update = line_get(params, "toolCall");
+	bool denies = acp_denies(a->host);
+	struct acp_call *call = call_of(acp, update);
+	drive_pieces_end(a);
+	if (call)
+		tell_call(a, call, update);
+	(void)pthread_mutex_lock(&a->lock);
+	bool asked = a->asked;
+	(void)pthread_mutex_unlock(&a->lock);
+	const char *chosen = asked    ? NULL
+			     : denies ? option_of(options, "reject_once", "reject_always")
+				      : option_of(options, "allow_once", "allow_always");
+	acp->refused |= denies || !chosen;
+	if (chosen)
+		acp_respond(a, id,
+			json_pack("{s:{s:s, s:s}}", "outcome", "outcome", "selected", "optionId",
+				chosen));
+	else
+		acp_respond(a, id, json_pack("{s:{s:s}}", "outcome", "outcome", "cancelled"));
+}
+
+/* ---- usage ---- */
+
+/* Of the turn that has ended. Gemini has a form of its own. */
+void acp_usage(struct orch_agent *a, const json_t *result)
+{
+	struct acp *acp = a->own;
+	const json_t *u = line_get(result, "usage");
+	const json_t *other = line_get(result, "_meta.quota.token_count");
+	char id[32];
+	(void)snprintf(id, sizeof(id), "turn-%u", ++acp->turn);
+	if (!u && !other)
+		return;
+	struct drive_usage sum = {.id = id, .cost = acp->cost - acp->cost_told};
+	acp->cost_told = acp->cost;
+	if (u) {
+		sum.input = line_int(u, "inputTokens");
+		sum.output = line_int(u, "outputTokens");
+		sum.cache_read = line_int(u, "cachedReadTokens");
+		sum.cache_write = line_int(u, "cachedWriteTokens");
+	} else {
+		sum.input = line_int(other, "input_tokens");
+		sum.output = line_int(other, "output_tokens");
+	}
+	drive_usage(a, &sum);
+}

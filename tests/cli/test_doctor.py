@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""orch doctor, and the same looks before a dispatch: every problem at once, before anything starts."""
+
+import os
+
+import pytest
+
+TASK = "[task:a]\ncommand = echo a > a\n"
+
+
+def problems(repo, status=0, args=()):
+    found = repo.orch("doctor", "--json", *args, status=status).json
+    assert found["version"] == 1
+    return [(p["severity"], p["text"]) for p in found["problems"]]
+
+
+def test_where_all_is_well(repo):
+    result = repo.orch("doctor")
+    assert "no problems" in result.out and str(repo.path) in result.out
+    assert problems(repo) == []
+    repo.orch("plan", "import", repo.plan(TASK))
+    assert "plan demo" in repo.orch("doctor").out
+    repo.orch("doctor", "nothing", status=66)
+    repo.orch("doctor", "a", "b", status=64)
+
+
+def test_it_changes_nothing(repo):
+    before = sorted(os.listdir(repo.path)), repo.git("status", "--porcelain")
+    repo.orch("doctor")
+    assert (sorted(os.listdir(repo.path)), repo.git("status", "--porcelain")) == before
+    assert not repo.state_dir.exists()
+
+
+def test_outside_a_repository(place):
+    assert "isolation = none" in place.orch("doctor").out
+
+
+def broken(repo):
+    repo.git("branch", "orch")
+    plan = repo.plan("[invariant:build]\ncommand = no-such-compiler -c x.c\n" + TASK +
+                     "invariants = build\n[task:b]\nprompt = x\nharness = nowhere\n", base="gone")
+    return plan, {"ORCH_WORKTREE_ROOT": str(repo.path / "inside"), "ORCH_MIN_FREE_DISK": "900000G"}
+
+
+WORDS = [("error", "git branch -m orch orch-old"), ("error", "inside the repository"),
+         ("error", "orch plan set demo base="), ("warning", "no-such-compiler"),
+         ("warning", "nowhere"), ("warning", "min_free_disk")]
+
+
+def test_every_problem_at_once(repo):
+    plan, env = broken(repo)
+    repo.orch("plan", "import", plan)
+    found = repo.orch("doctor", "--json", status=1, env=env).json["problems"]
+    for severity, words in WORDS:
+        assert [p for p in found if p["severity"] == severity and words in p["text"]], (words, found)
+    assert len(found) == len(WORDS), "\n".join(p["text"] for p in found)
+    text = repo.orch("doctor", status=1, env=env).out
+    assert "6 problems" in text and all(words in text for _, words in WORDS)
+
+
+def test_a_dispatch_looks_first_and_starts_nothing(repo):
+    plan, env = broken(repo)
+    refs = repo.git("for-each-ref")
+    result = repo.dispatch(plan, status=65, env=env)
+    assert all(words in result.err for _, words in WORDS) and result.out == ""
+    assert "nothing was started" in result.err
+    assert repo.git("for-each-ref") == refs
+    assert repo.task("a")["status"] == "pending"
+
+
+def test_one_problem_has_its_own_status(repo):
+    result = repo.dispatch(repo.plan(TASK, base="gone"), status=66)
+    assert "orch plan set demo base=" in result.err
+
+
+def test_worktrees_that_cannot_be_made(repo):
+    """A file is where a directory should be."""
+    result = repo.dispatch(repo.plan(TASK), status=73, env={"ORCH_WORKTREE_ROOT": "/dev/null/x"})
+    assert "worktree_root" in result.err
+
+
+def test_a_missing_harness_is_a_warning_and_the_rest_runs(repo):
+    plan = repo.plan(TASK + "[task:b]\nprompt = x\nharness = nowhere\n")
+    result = repo.dispatch(plan, status=1)
+    assert "warning" in result.err and "nowhere" in result.err
+    assert result.halt["tasks"] == {"passed": 1, "escalated": 1}
+    assert repo.task("b")["outcome"] == "harness_missing"
+
+
+def test_a_configured_harness_is_looked_at(repo):
+    repo.write("orch.ini", "[harness:mine]\nplugin = nowhere\n")
+    assert [text for severity, text in problems(repo) if severity == "warning"
+            and "harness 'mine'" in text]
+
+
+def test_a_merge_in_progress_matters_where_a_halt_commits(repo):
+    repo.git("checkout", "-q", "-b", "side")
+    repo.git("commit", "-q", "--allow-empty", "-m", "side")
+    repo.git("checkout", "-q", "main")
+    repo.git("merge", "-q", "--no-commit", "--no-ff", "side")
+    assert problems(repo) == []
+    found = repo.orch("doctor", "--json", env={"ORCH_HALT_COMMIT": "branch"}).json["problems"]
+    assert "a merge is in progress" in found[0]["text"]
+
+
+@pytest.mark.parametrize("command, told", [
+    ("no-such-tool x", True), ("A=1 no-such-tool", True), ("/no/such/tool", True),
+    ("./made-by-the-agent", False), ("test -e x", False), ("if true; then no; fi", False),
+    ("sh -c 'exit 0'", False), ("$TOOL x", False), ("(no-such-tool)", False)])
+def test_commands_of_invariants(repo, command, told):
+    repo.orch("plan", "import", repo.plan(
+        f"[invariant:i]\ncommand = {command}\n{TASK}invariants = i\n"))
+    assert bool(problems(repo)) == told

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""What an agent does to the repository that it shares with the user is noticed (A8.10), and so is a
+token that is not its own."""
+
+import json
+
+import pytest
+
+from conftest import wait_until
+
+
+def findings(repo):
+    return [json.loads(row["data"]) for row in
+            repo.db("SELECT data FROM event WHERE kind = 'finding' ORDER BY seq")]
+
+
+@pytest.mark.parametrize("command, words", [
+    ("git branch mine", "refs/heads/mine is new"),
+    ("git tag v1", "refs/tags/v1 is new"),
+    ("git update-ref refs/heads/main $(git commit-tree -m x HEAD^{tree})",
+     "refs/heads/main changed from"),
+    ("git config user.name me", "config changed"),
+    ("echo x > y; git add y; git stash -q", "refs/stash is new"),
+    ("printf 'exit 0' > $(git rev-parse --git-common-dir)/hooks/pre-commit", "hooks/pre-commit"),
+    ("echo secret >> $(git rev-parse --git-common-dir)/info/exclude", "info/exclude"),
+])
+def test_it_is_a_high_finding(repo, command, words):
+    result = repo.dispatch(repo.plan(f"[task:a]\ncommand = {command}; echo a > a\n"))
+    finding, = findings(repo)
+    assert finding["severity"] == "high" and words in finding["title"] + finding["body"]
+    assert "the shared repository was changed" in result.err
+    assert repo.status()["findings"]["count"] == 1
+
+
+def test_what_it_does_in_its_own_is_none(repo):
+    repo.dispatch(repo.plan("[task:a]\ncommand = echo a > a; git add a; git commit -qm mine\n"
+                            "[task:b]\ncommand = git checkout -q --detach; echo b > b\n"
+                            "depends_on = a\n"))
+    assert findings(repo) == [] and repo.status()["findings"] == {"count": 0, "sha256": None}
+
+
+def test_what_the_user_does_between_two_agents_is_none(repo):
+    plan = repo.plan("[task:a]\ncommand = echo a > a\n[task:b]\ncommand = echo b > b\n")
+    repo.dispatch(plan, "--cap=1", status=4)
+    repo.git("branch", "users-own")
+    repo.dispatch(plan)
+    assert findings(repo) == []
+
+
+def test_it_is_said_once_with_those_that_ran(repo):
+    process = repo.popen("dispatch", repo.plan(
+        "[task:a]\ncommand = while [ ! -e $HOME/up ]; do sleep 0.02; done; git branch mine;"
+        " echo a > a\n"
+        "[task:b]\ncommand = touch $HOME/up; while [ ! -e $HOME/said ]; do sleep 0.02; done;"
+        " echo b > b\n", max_agents=2))
+    wait_until(lambda: (repo.home / "up").exists() and findings(repo),
+               what="the finding")
+    (repo.home / "said").touch()
+    assert repo.finish(process).status == 0
+    finding, = findings(repo)
+    assert "demo/b" in finding["body"]
+
+
+def test_a_forged_token_is_logged(repo):
+    repo.dispatch(repo.plan(
+        "[task:a]\ncommand = for i in $(seq 30); do ORCH_AGENT_TOKEN=wrong orch progress x; done;"
+        " ORCH_AGENT_TOKEN=wrong orch done --not-needed=x; echo a > a\n"))
+    errors = [line["data"] for line in repo.orch("log", "a", "--json").lines
+              if line["kind"] == "error"]
+    assert errors[0] == {"code": "forged_token",
+                         "text": "progress with a token that is not this unit's was refused"}
+    assert len(errors) == 20  # whoever tries often is not heard more often
+    assert repo.task("a")["outcome"] == "ok"
+
+
+def test_a_stale_token_is_refused(repo):
+    """The second attempt finds what the first one knew itself by."""
+    repo.dispatch(repo.plan(
+        "[task:a]\ncommand = if [ $ORCH_ATTEMPT = 1 ]; then echo $ORCH_AGENT_TOKEN > $HOME/token;"
+        " exit 1; fi; ORCH_AGENT_TOKEN=$(cat $HOME/token) orch progress x || echo refused > a\n"))
+    assert repo.git("show", "orch/demo/integration:a") == "refused"
+
+
+def test_another_units_token_is_refused(repo):
+    repo.dispatch(repo.plan(
+        "[task:b]\ncommand = echo $ORCH_AGENT_TOKEN > $HOME/token; touch $HOME/up;"
+        " while [ ! -e $HOME/done ]; do sleep 0.02; done; echo b > b\n"
+        "[task:a]\ncommand = while [ ! -e $HOME/up ]; do sleep 0.02; done;"
+        " ORCH_AGENT_TOKEN=$(cat $HOME/token) orch finding --severity=low --title=x < /dev/null"
+        " || echo refused > a; touch $HOME/done\n", max_agents=2))
+    assert repo.git("show", "orch/demo/integration:a") == "refused" and findings(repo) == []
+
+
+def test_the_next_attempt_is_told_what_the_last_one_changed(repo):
+    repo.dispatch(repo.plan(
+        "[invariant:two]\ncommand = test -e two\n[task:a]\ninvariants = two\n"
+        "command = if [ $ORCH_ATTEMPT = 1 ]; then echo > one; else echo > two;"
+        " cp $ORCH_PROMPT_FILE prompt; fi\n"))
+    prompt = repo.git("show", "orch/demo/integration:prompt")
+    assert "what attempt 1 had changed" in prompt and "one | 1 +" in prompt
+
+
+def test_a_task_is_told_what_its_dependencies_did(repo):
+    said = '{"kind":"message","data":{"text":"the parser is in parse.c"}}'
+    repo.dispatch(repo.plan(
+        f"[task:first]\ncommand = echo '{said}' >&$ORCH_EVENT_FD; echo x > x\n"
+        "[task:second]\ncommand = cp $ORCH_PROMPT_FILE prompt\ndepends_on = first\n"))
+    prompt = repo.git("show", "orch/demo/integration:prompt")
+    assert "- first (commit " in prompt and "it said at the end: the parser is in parse.c" in prompt
