@@ -4,8 +4,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define DIGEST_BYTES 32
+#define DIGEST_HEX   (2 * DIGEST_BYTES + 1)
 
 /* Lines "<name>\t<value>"; paths are relative to the common directory. */
 
@@ -52,52 +58,43 @@ static int list_hooks(const char *common_dir, char ***names)
 	return r;
 }
 
-/* Mode and link target of a file; one with content is noted in paths and names. */
-static int add_mode(
-	const char *path, const char *name, struct buf *text, struct buf *paths, char ***names)
+/* "" when it cannot be read. */
+static void digest_file(const char *path, char ret[DIGEST_HEX])
+{
+	unsigned char chunk[16384], digest[DIGEST_BYTES];
+	crypto_generichash_state state;
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : 1;
+	ret[0] = '\0';
+	crypto_generichash_init(&state, NULL, 0, sizeof(digest));
+	while (n > 0 || (n < 0 && fd >= 0 && errno == EINTR)) {
+		n = read(fd, chunk, sizeof(chunk));
+		if (n > 0)
+			crypto_generichash_update(&state, chunk, (unsigned long long)n);
+	}
+	if (n < 0)
+		return;
+	crypto_generichash_final(&state, digest, sizeof(digest));
+	sodium_bin2hex(ret, DIGEST_HEX, digest, sizeof(digest));
+}
+
+/* Mode, link target and content. */
+static void add_file(const char *path, const char *name, struct buf *text)
 {
 	struct stat st;
 	if (lstat(path, &st) < 0)
-		return 0;
+		return;
 	char target[4096] = "";
 	if (S_ISLNK(st.st_mode)) {
 		ssize_t n = readlink(path, target, sizeof(target) - 1);
 		target[n > 0 ? n : 0] = '\0';
 	}
 	buf_addf(text, "%s (mode)\t%o %s\n", name, (unsigned)st.st_mode, target);
-	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || strchr(path, '\n'))
-		return 0;
-	buf_addf(paths, "%s\n", path);
-	return strv_add(names, name);
-}
-
-/* Content by git's own hash, which is fit against intent; mode and link target beside it. */
-static int add_files(const struct git_ctx *ctx, char *const *names, struct buf *text, struct err *e)
-{
-	CLEANUP_BUF struct buf input = BUF_INIT;
-	CLEANUP_STRV char **regular = NULL;
-	for (size_t i = 0; names[i]; i++) {
-		CLEANUP_STR char *path = path_join(ctx->repo->common_dir, names[i]);
-		if (!path || add_mode(path, names[i], text, &input, &regular) < 0)
-			return err_nomem(e);
-	}
-	if (buf_check(&input) < 0)
-		return err_nomem(e);
-	if (!regular)
-		return 0;
-	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
-	const char *const argv[] = {"hash-object", "--no-filters", "--stdin-paths", NULL};
-	struct git_cmd cmd = {.argv = argv, .input = input.data, .input_len = input.len};
-	int r = git_run_ok(ctx, &cmd, &o, e);
-	char *line = o.out.data;
-	for (size_t i = 0; r == 0 && regular[i] && line; i++) {
-		char *end = strchr(line, '\n');
-		if (!end)
-			break;
-		buf_addf(text, "%s\t%.*s\n", regular[i], (int)(end - line), line);
-		line = end + 1;
-	}
-	return r;
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+		return;
+	char digest[DIGEST_HEX];
+	digest_file(path, digest);
+	buf_addf(text, "%s\t%s\n", name, digest);
 }
 
 int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e)
@@ -113,10 +110,14 @@ int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *
 		if (strv_add(&names, fixed[i]) < 0)
 			return err_nomem(e);
 	int r = add_refs(ctx, &text, e);
-	if (r == 0)
-		r = add_files(ctx, names, &text, e);
 	if (r < 0)
 		return r;
+	for (size_t i = 0; names[i]; i++) {
+		CLEANUP_STR char *path = path_join(ctx->repo->common_dir, names[i]);
+		if (!path)
+			return err_nomem(e);
+		add_file(path, names[i], &text);
+	}
 	char *s = buf_check(&text) < 0 ? NULL : buf_steal(&text);
 	if (!s)
 		return err_nomem(e);

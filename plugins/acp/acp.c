@@ -13,7 +13,7 @@ static const char *const opencode_env[] = {"OPENCODE_DISABLE_AUTOUPDATE=1", NULL
 static const char *const qwen_env[] = {"QWEN_CODE_NO_RELAUNCH=true", NULL};
 static const char *const no_env[] = {NULL};
 static const char *const opencode_natives[] = {
-	"opencode-linux-@/bin/opencode", "node_modules/opencode-linux-@/bin/opencode", NULL};
+	"opencode-linux-%/bin/opencode", "node_modules/opencode-linux-%/bin/opencode", NULL};
 
 /*
  * Codex begins in a mode where a second model grants permission; full access does without, and

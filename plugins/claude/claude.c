@@ -351,8 +351,8 @@ static int claude_send(struct orch_agent *a, const char *text)
 	return r;
 }
 
-static const char *const natives[] = {
-	"claude-code-linux-@/claude", "@anthropic-ai/claude-code-linux-@/claude", NULL};
+static const char *const natives[] = {"claude-code-linux-%/claude",
+	"node_modules/@anthropic-ai/claude-code-linux-%/claude", NULL};
 static const char *const prefixes[] = {"ANTHROPIC_", "CLAUDE", NULL};
 static const char *const keys[] = {
 	"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", NULL};

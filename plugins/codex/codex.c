@@ -158,9 +158,9 @@ static void codex_event(struct orch_agent *a, json_t *event)
 	}
 }
 
-static const char *const natives[] = {"codex-linux-@/vendor/$-unknown-linux-musl/bin/codex",
-	"@openai/codex-linux-@/vendor/$-unknown-linux-musl/bin/codex",
-	"node_modules/@openai/codex-linux-@/vendor/$-unknown-linux-musl/bin/codex", NULL};
+static const char *const natives[] = {"codex-linux-%/vendor/$-unknown-linux-musl/bin/codex",
+	"@openai/codex-linux-%/vendor/$-unknown-linux-musl/bin/codex",
+	"node_modules/@openai/codex-linux-%/vendor/$-unknown-linux-musl/bin/codex", NULL};
 static const char *const prefixes[] = {"OPENAI_", "CODEX_", NULL};
 static const char *const keys[] = {"CODEX_API_KEY", "OPENAI_API_KEY", NULL};
 static const char *const key_files[] = {".codex/auth.json", NULL};

@@ -185,8 +185,9 @@ int drive_kill(struct orch_agent *a, int term_signal)
 	(void)pthread_mutex_lock(&a->lock);
 	bool first = !a->asked;
 	a->asked = true;
-	int r = -ENOTSUP;
-	if (term_signal == SIGTERM && first && a->dialect->ask)
+	/* Between two processes there is none: the second is ended as soon as it has begun. */
+	int r = a->process ? -ENOTSUP : 0;
+	if (a->process && term_signal == SIGTERM && first && a->dialect->ask)
 		r = a->dialect->ask(a);
 	if (r < 0) {
 		int sig = term_signal == SIGTERM && first ? a->dialect->stop_signal : term_signal;
@@ -199,7 +200,7 @@ int drive_kill(struct orch_agent *a, int term_signal)
 int drive_send(struct orch_agent *a, const char *text)
 {
 	(void)pthread_mutex_lock(&a->lock);
-	int r = a->asked || !a->dialect->send ? -ENOTSUP : a->dialect->send(a, text);
+	int r = a->asked || !a->process || !a->dialect->send ? -ENOTSUP : a->dialect->send(a, text);
 	(void)pthread_mutex_unlock(&a->lock);
 	return r;
 }
@@ -326,7 +327,10 @@ static int start_anew(struct orch_agent *a)
 	a->outcome = ORCH_OUTCOME_UNSET;
 	a->text[0] = a->errors[0] = '\0';
 	forget(a);
-	return start(a);
+	int r = start(a);
+	if (r == 0 && was_asked(a))
+		(void)a->host->process_kill(a->host, a->process, SIGTERM, ORCH_KILL_GROUP);
+	return r;
 }
 
 int drive_wait(struct orch_agent *a, struct orch_result *result)

@@ -51,7 +51,7 @@ static int for_machine(const char *relative, char *out, size_t size)
 		return -ENOTSUP;
 	size_t len = 0;
 	for (; *relative && len + 16 < size; relative++) {
-		const char *word = *relative == '@'   ? (is_arm ? "arm64" : "x64")
+		const char *word = *relative == '%'   ? (is_arm ? "arm64" : "x64")
 				   : *relative == '$' ? machine.machine
 						      : NULL;
 		if (!word) {

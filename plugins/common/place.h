@@ -13,7 +13,7 @@ char *place_program(const char *program);
 
 /*
  * The native program behind an npm launcher: a launcher is one process more, which keeps signals
- * from the agent or outlives it. Looks for each of `relatives` (ended by NULL; '@' stands for this
+ * from the agent or outlives it. Looks for each of `relatives` (ended by NULL; '%' stands for this
  * machine's npm name, x64 or arm64, and '$' for its Rust name, x86_64 or aarch64) from the
  * directory of the file behind `program` and its parents, six of them. Consumes program; returns
  * it when nothing is found.

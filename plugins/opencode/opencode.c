@@ -122,7 +122,7 @@ static void opencode_judge(struct orch_agent *a)
 }
 
 static const char *const natives[] = {
-	"opencode-linux-@/bin/opencode", "node_modules/opencode-linux-@/bin/opencode", NULL};
+	"opencode-linux-%/bin/opencode", "node_modules/opencode-linux-%/bin/opencode", NULL};
 /* It works with any vendor's models, and so with any vendor's variables. */
 static const char *const prefixes[] = {
 	"OPENCODE", "ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_", "QWEN_", NULL};

@@ -10,6 +10,7 @@ answer that it got. Steps:
   {"waits": {"ms", "status"}}  {"raw": OBJECT}  {"line": TEXT}  {"cut": TEXT}  {"stderr": TEXT}
   {"exit": N}  {"die": SIGNAL}  {"hang": {"ignore": [SIGNAL, ...]}}  {"flood": N}  {"tools": N}
   {"ask": TOOL}  {"launcher": true}  {"await_words": true}  {"await_file": PATH}  {"pause": SECONDS}
+  {"play": RECORDING}
   {"no_session": true}  {"step_cut": N}
 """
 
@@ -273,6 +274,8 @@ class Acp(Agent):
     def read_prompt(self):
         while True:
             message = self.get()
+            if message is None:  # it was only asked to introduce itself
+                sys.exit(0)
             method = message["method"]
             if method == "initialize":
                 self.answer(message, {"protocolVersion": 1, "authMethods": [
@@ -433,6 +436,10 @@ def perform(agent, step):
             agent.say(f"again and again {number}")
     elif name == "tools":
         tools(value)
+    elif name == "play":
+        with open(os.path.join(os.path.dirname(__file__), "recorded", value), encoding="utf-8") as lines:
+            for line in lines:
+                agent.line(line, end="")
     elif name == "pause":
         time.sleep(value)
     elif name == "await_file":
@@ -467,7 +474,8 @@ def main():
     record(argv=argv, env=dict(os.environ), prompt=prompt, session=agent.session, cwd=os.getcwd())
     if {"launcher": True} in steps:
         launch(agent)
-    agent.begin()
+    if "play" not in steps[0]:
+        agent.begin()
     for step in steps:
         if step != {"launcher": True}:
             perform(agent, step)

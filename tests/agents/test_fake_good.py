@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import platform
 
 import pytest
 
@@ -91,6 +92,30 @@ def test_a_home_of_its_own(fake, repo, dialect):
         assert env["CODEX_HOME"] == env["HOME"] + "/.codex" and os.path.isdir(env["CODEX_HOME"])
 
 
+@pytest.mark.parametrize("dialect,launcher,native", [
+    ("codex", "@openai/codex/bin/codex.js",
+     "@openai/codex-linux-{npm}/vendor/{rust}-unknown-linux-musl/bin/codex"),
+    ("claude", "@anthropic-ai/claude-code/bin/claude",
+     "@anthropic-ai/claude-code/node_modules/@anthropic-ai/claude-code-linux-{npm}/claude"),
+    ("opencode", "opencode-ai/bin/opencode", "opencode-linux-{npm}/bin/opencode"),
+])
+def test_the_native_program_behind_a_launcher(fake, repo, dialect, launcher, native):
+    agent = fake(dialect, [GOOD])
+    rust = platform.machine()
+    npm = {"x86_64": "x64", "aarch64": "arm64"}[rust]
+    program = repo.home / "node_modules" / native.format(npm=npm, rust=rust)
+    for path, text in ((repo.home / "node_modules" / launcher, "#!/bin/sh\nexit 99\n"),
+                       (program, (repo.home / "fake").read_text())):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    (repo.home / "linked").symlink_to(repo.home / "node_modules" / launcher)
+    config = (repo.path / "orch.ini").read_text()
+    repo.write("orch.ini", config.replace(str(repo.home / "fake"), str(repo.home / "linked")))
+    assert agent.dispatch().halt["tasks"] == {"passed": 1}
+    assert str(program) in repo.orch("harness", "check", dialect).out
+
+
 def test_odd_lines_do_no_harm(fake, repo, dialect):
     odd = [{"raw": {"type": "brand.new", "payload": [1, {"a": None}]}}, {"raw": {}},
            {"raw": {"type": 7}}, {"line": "no JSON at all"}, {"line": ""}, {"line": "[1, 2]"},
@@ -153,3 +178,25 @@ def test_every_option_is_in_the_manual(repo, dialect):
     text = manual.read_text().replace("\\", "")
     missing = [option["key"] for option in shown["options"] if option["key"] not in text]
     assert shown["options"] and not missing
+
+
+@pytest.mark.parametrize("dialect", ["claude", "codex", "opencode", "gemini"])
+def test_what_the_real_one_said_of_an_edit(fake, repo, dialect):
+    # recorded/ holds streams of the real programs, with long texts cut.
+    agent = fake(dialect, [[{"play": f"{dialect}-edit.jsonl"}]])
+    agent.dispatch(TASK + "allow_empty = yes\n")
+    row, = repo.db("SELECT outcome, session, tokens_input, tokens_output FROM attempt")
+    assert (row["outcome"], row["tokens_input"], row["tokens_output"]) == ("ok", 200, 40)
+    assert row["session"] and not row["session"].startswith("5e551000")
+    assert [event["text"] for event in agent.events("message")] == [
+        "I will create the file.", "All done."]
+    call, = agent.events("tool_call")
+    result, = agent.events("tool_result")
+    assert "hello.txt" in json.dumps(call) and result["ok"] and not agent.lost()
+
+
+@pytest.mark.parametrize("dialect", ["claude", "codex", "opencode", "gemini"])
+def test_what_the_real_one_said_of_a_bad_key(fake, dialect):
+    agent = fake(dialect, [[{"play": f"{dialect}-401.jsonl"}, {"exit": 1}]])
+    got, reason = agent.outcome(status=5)
+    assert got == "auth_failed" and "the key is bad" in reason

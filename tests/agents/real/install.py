@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -39,10 +40,32 @@ def problem_file(name):
     return cache() / f"{name}-{AGENTS[name]['version']}.problem"
 
 
+def try_out(name):
+    """Why it does not start with the node that is here, or None. Asked once."""
+    node = shutil.which("node")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout.strip() \
+        if node else "none"
+    marker = directory(name) / f".works-with-node-{version}"
+    if marker.exists():
+        return None
+    with tempfile.TemporaryDirectory() as home:
+        try:
+            done = subprocess.run(
+                [program(name), "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, timeout=120,
+                env={"HOME": home, "PATH": os.environ["PATH"], "TMPDIR": home})
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"it does not start: {error}"
+    if done.returncode:
+        return f"it does not start with node {version}: {done.stdout.strip()[-200:]}"
+    marker.touch()
+    return None
+
+
 def install(name):
     """Why it could not be installed, or None."""
     if program(name).exists():
-        return None
+        return try_out(name)
     npm = shutil.which("npm")
     if not npm:
         return "there is no npm"
@@ -61,7 +84,9 @@ def install(name):
             return f"npm install {package} failed: {' / '.join(lines[:2]) or done.returncode}"
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
-        return None if program(name).exists() else f"{package} has no {AGENTS[name]['program']}"
+        if not program(name).exists():
+            return f"{package} has no {AGENTS[name]['program']}"
+        return try_out(name)
     except subprocess.TimeoutExpired:
         return f"npm install {package} took more than {TIMEOUT} s"
     finally:

@@ -45,12 +45,14 @@ def attempt(repo):
 
 def rules_for(agent, rules):
     """Qwen writes to absolute paths only: it gets a command instead."""
-    text = json.dumps(rules)
-    if agent == "qwen-acp":
-        write = json.dumps(WRITE["reply"]["tool"])
-        text = text.replace(write, json.dumps(
-            {"shell": "echo 'hello from the mock' > hello.txt"}))
-    return json.loads(text)
+    if agent != "qwen-acp":
+        return rules
+    rules = json.loads(json.dumps(rules))
+    for rule in rules:
+        write = rule["reply"].get("tool", {}).pop("write", None)
+        if write:
+            rule["reply"]["tool"]["shell"] = f"echo '{write['content'].strip()}' > {write['path']}"
+    return rules
 
 
 # OpenCode by ACP reports an error's words and not its status.
