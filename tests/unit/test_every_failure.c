@@ -1078,7 +1078,8 @@ static int build_engine(struct engine **ret)
 		.status = PLAN_RUNNING, .admit = ADMIT_ALL, .worktrees = true};
 	struct engine *engine = engine_new(&config);
 	uint32_t index, tasks[10];
-	int r = engine ? engine_add_harness(engine, 0, &index) : -ENOMEM;
+	int r = engine ? engine_add_harness(engine, &(struct engine_harness_init){0}, &index)
+		       : -ENOMEM;
 	if (r == 0)
 		r = engine_add_plan(engine, &plan, &index);
 	for (uint32_t i = 0; r == 0 && i < 10; i++) {
