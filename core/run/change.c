@@ -181,8 +181,8 @@ int change_remove(struct store *s, int64_t id, const char *task, char ***ret_ref
 		r = check_removable(from, task, e);
 	if (r == 0)
 		r = store_plan_definition(s, id, &text, e);
-	if (r < 0)
-		return r;
+	if (r < 0 || !text)
+		return r < 0 ? r : err_nomem(e);
 	CLEANUP_STR char *rest = without_task(text, task);
 	if (!rest)
 		return err_nomem(e);
