@@ -22,7 +22,7 @@
 #define HOOKS_AT_ONCE   8
 
 struct hook {
-	uv_poll_t poll;
+	uv_poll_t poll; /* first: its data is NULL, which tells it from a watch's */
 	uv_timer_t timer;
 	struct run *run;
 	struct hook *next;
@@ -45,11 +45,20 @@ static void hook_free(struct hook *h)
 	free(h);
 }
 
-static void handle_closed(uv_handle_t *handle)
+static void let_go(struct hook *h)
 {
-	struct hook *h = handle->data;
 	if (--h->open == 0)
 		hook_free(h);
+}
+
+static void poll_closed(uv_handle_t *handle)
+{
+	let_go((struct hook *)handle);
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	let_go(handle->data);
 }
 
 static void start_waiting(struct run *r);
@@ -73,8 +82,8 @@ static void hook_end(struct hook *h)
 	hook_unlink(h);
 	uv_poll_stop(&h->poll);
 	uv_timer_stop(&h->timer);
-	uv_close((uv_handle_t *)&h->poll, handle_closed);
-	uv_close((uv_handle_t *)&h->timer, handle_closed);
+	uv_close((uv_handle_t *)&h->poll, poll_closed);
+	uv_close((uv_handle_t *)&h->timer, timer_closed);
 	if (h->timed_out)
 		run_warn(h->run, "the hook %s took longer than %d s and was ended", h->name,
 			HOOK_TIMEOUT_MS / 1000);
@@ -85,7 +94,7 @@ static void hook_end(struct hook *h)
 
 static void on_ended(uv_poll_t *poll, int status, int events)
 {
-	struct hook *h = poll->data;
+	struct hook *h = (struct hook *)poll;
 	(void)status;
 	(void)events;
 	hook_end(h);
@@ -148,7 +157,8 @@ static void hook_start(struct hook *h)
 	r->hooks_running++;
 	uv_poll_init(&r->loop, &h->poll, h->pidfd);
 	uv_timer_init(&r->loop, &h->timer);
-	h->poll.data = h->timer.data = h;
+	h->poll.data = NULL;
+	h->timer.data = h;
 	uv_poll_start(&h->poll, UV_READABLE, on_ended);
 	uv_timer_start(&h->timer, on_timeout, HOOK_TIMEOUT_MS, 0);
 }
