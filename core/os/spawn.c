@@ -45,17 +45,21 @@ static const char *envp_get(char *const *envp, const char *name)
 }
 
 /* Looks `file` up as execvp(3) would, in the child's PATH; done here because the child must not
- * allocate. */
+ * allocate. NULL: memory is out. */
 static char *resolve_program(const char *file, char *const *envp)
 {
 	if (strchr(file, '/'))
 		return strdup(file);
 	const char *path = envp_get(envp, "PATH");
 	CLEANUP_STRV char **dirs = strv_split(path ? path : "/usr/bin:/bin", ":");
-	for (size_t i = 0; dirs && dirs[i]; i++) {
+	if (!dirs)
+		return NULL;
+	for (size_t i = 0; dirs[i]; i++) {
 		CLEANUP_STR char *full = path_join(dirs[i], file);
 		struct stat st;
-		if (full && stat(full, &st) == 0 && S_ISREG(st.st_mode) && access(full, X_OK) == 0)
+		if (!full)
+			return NULL; /* not: the one in the next directory */
+		if (stat(full, &st) == 0 && S_ISREG(st.st_mode) && access(full, X_OK) == 0)
 			return TAKE(full);
 	}
 	return strdup(file); /* exec will say ENOENT */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "git/git.h"
 #include "plugin/plugin.h"
+#include "unit/json_text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -111,7 +112,7 @@ static int ingest_line(void *user, const struct journal_line *line)
 		return 0;
 	if (line->cut)
 		json_object_set_new(line->data, "cut", json_true());
-	CLEANUP(freep) char *data = json_dumps(line->data, JSON_COMPACT);
+	CLEANUP(freep) char *data = json_text_dump(line->data, JSON_COMPACT);
 	if (!data)
 		return err_nomem(in->err);
 	struct event_row row = {

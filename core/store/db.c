@@ -194,6 +194,9 @@ static int store_configure(struct store *s, enum store_mode mode, struct err *e)
 			mode == STORE_WRITE ? "PRAGMA synchronous = FULL"
 					    : "PRAGMA query_only = ON",
 			e);
+	if (r == 0 && sqlite3_prepare_v3(s->db, "ROLLBACK", -1, SQLITE_PREPARE_PERSISTENT,
+			      &s->rollback, NULL) != SQLITE_OK)
+		r = db_error(s, e, "ROLLBACK");
 	return r;
 }
 
@@ -271,6 +274,7 @@ void store_close(struct store *s)
 		return;
 	for (size_t i = 0; i < sizeof(s->cache) / sizeof(s->cache[0]); i++)
 		sqlite3_finalize(s->cache[i].stmt);
+	sqlite3_finalize(s->rollback);
 	sqlite3_close(s->db);
 	free(s);
 }
@@ -293,9 +297,11 @@ int store_commit(struct store *s, struct err *e)
 
 void store_rollback(struct store *s)
 {
-	if (s->in_transaction && !sqlite3_get_autocommit(s->db))
+	if (s->in_transaction && !sqlite3_get_autocommit(s->db)) {
 		/* If this fails, SQLite has rolled back by itself. */
-		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+		sqlite3_step(s->rollback);
+		sqlite3_reset(s->rollback);
+	}
 	s->in_transaction = false;
 }
 

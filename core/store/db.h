@@ -18,6 +18,7 @@ struct db_cached {
 struct store {
 	sqlite3 *db;
 	struct db_cached cache[256];
+	sqlite3_stmt *rollback; /* prepared, so that it needs no memory when memory is out */
 	bool in_transaction;
 };
 

@@ -14,8 +14,8 @@
 #include <stddef.h>
 
 /* Flags and ret_why (may be NULL) are those of json_loadb. 0 with *ret owned; -ENOMEM; -EBADMSG. */
-int json_text_parse(const char *text, size_t len, size_t flags, json_t **ret,
-	json_error_t *ret_why) MUST_CHECK;
+int json_text_parse(
+	const char *text, size_t len, size_t flags, json_t **ret, json_error_t *ret_why) MUST_CHECK;
 
 /* json_dumps, owned; NULL: memory is out, or a text in it is no UTF-8. */
 char *json_text_dump(const json_t *json, size_t flags) MUST_CHECK;

@@ -8,10 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -291,13 +294,13 @@ WRAP(int, bind, CALL, EIO, (int fd, const struct sockaddr *a, socklen_t len), (f
 WRAP(int, listen, CALL, EADDRINUSE, (int fd, int backlog), (fd, backlog))
 WRAP(int, connect, CALL | INTERRUPT, ECONNREFUSED,
 	(int fd, const struct sockaddr *a, socklen_t len), (fd, a, len))
-WRAP(int, accept4, CALL | INTERRUPT, EMFILE, (int fd, struct sockaddr *a, socklen_t *len, int flags),
-	(fd, a, len, flags))
+WRAP(int, accept4, CALL | INTERRUPT, EMFILE,
+	(int fd, struct sockaddr *a, socklen_t *len, int flags), (fd, a, len, flags))
 WRAP(int, getsockopt, CALL, EIO, (int fd, int level, int name, void *value, socklen_t *len),
 	(fd, level, name, value, len))
 WRAP(int, memfd_create, CALL, EMFILE, (const char *name, unsigned flags), (name, flags))
 WRAP(pid_t, waitpid, INTERRUPT, EINTR, (pid_t pid, int *status, int flags), (pid, status, flags))
-WRAP(int, poll, INTERRUPT, EINTR, (struct pollfd *fds, nfds_t n, int timeout), (fds, n, timeout))
+WRAP(int, poll, INTERRUPT, EINTR, (struct pollfd * fds, nfds_t n, int timeout), (fds, n, timeout))
 
 /* What reaches the disk when is not looked at here, and takes long. */
 #define WRAP_SYNC(name) \
@@ -404,6 +407,158 @@ int __wrap_posix_fallocate(int fd, off_t at, off_t len)
 {
 	return strikes(ROOM, "posix_fallocate") ? error_now(EIO)
 						: __real_posix_fallocate(fd, at, len);
+}
+
+/* ---- SQLite ---- */
+
+static void *sqlite_alloc(int size)
+{
+	return malloc((size_t)size);
+}
+
+static void *sqlite_grow(void *p, int size)
+{
+	return realloc(p, (size_t)size);
+}
+
+static void sqlite_release(void *p)
+{
+	free(p);
+}
+
+static int sqlite_size(void *p)
+{
+	return (int)malloc_usable_size(p);
+}
+
+static int sqlite_round(int size)
+{
+	return (size + 7) & ~7;
+}
+
+static int sqlite_begin(void *data)
+{
+	(void)data;
+	return SQLITE_OK;
+}
+
+static void sqlite_end(void *data)
+{
+	(void)data;
+}
+
+static int sqlite_open(const char *path, int flags, int mode)
+{
+	return open(path, flags, (mode_t)mode);
+}
+
+static int sqlite_fcntl(int fd, int op, ...)
+{
+	va_list ap;
+	va_start(ap, op);
+	long arg = va_arg(ap, long);
+	va_end(ap);
+	/* A lock is always given back. */
+	if (op == F_SETLK && ((const struct flock *)arg)->l_type == F_UNLCK)
+		return __real_fcntl(fd, op, arg);
+	return fcntl(fd, op, arg);
+}
+
+static void *sqlite_mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (strikes(CALL, "mmap")) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return mmap(at, len, prot, flags, fd, offset);
+}
+
+/* The unix VFS calls fsync(2) by itself. */
+static struct {
+	sqlite3_vfs vfs;
+	int (*open)(sqlite3_vfs *, const char *, sqlite3_file *, int, int *);
+	sqlite3_io_methods methods;
+	const sqlite3_io_methods *of_unix;
+} files;
+
+static int sqlite_sync(sqlite3_file *file, int flags)
+{
+	(void)file;
+	(void)flags;
+	return strikes(ROOM, "fsync") ? SQLITE_IOERR_FSYNC : SQLITE_OK;
+}
+
+static int sqlite_open_file(
+	sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
+{
+	int r = files.open(vfs, name, file, flags, ret_flags);
+	if (r == SQLITE_OK && !files.of_unix) {
+		files.of_unix = file->pMethods;
+		files.methods = *file->pMethods;
+		files.methods.xSync = sqlite_sync;
+	}
+	if (r == SQLITE_OK && file->pMethods == files.of_unix)
+		file->pMethods = &files.methods;
+	return r;
+}
+
+/* A lock that fails is taken for one that is held, and waited for. */
+static int sqlite_sleep(sqlite3_vfs *vfs, int microseconds)
+{
+	(void)vfs;
+	return microseconds;
+}
+
+void failing_sqlite(void)
+{
+	static sqlite3_mem_methods memory = {
+		.xMalloc = sqlite_alloc,
+		.xFree = sqlite_release,
+		.xRealloc = sqlite_grow,
+		.xSize = sqlite_size,
+		.xRoundup = sqlite_round,
+		.xInit = sqlite_begin,
+		.xShutdown = sqlite_end,
+	};
+#define CALL_OF(name, fn) \
+	{ \
+		name, (sqlite3_syscall_ptr)(fn) \
+	}
+	static const struct {
+		const char *name;
+		sqlite3_syscall_ptr fn;
+	} calls[] = {
+		CALL_OF("open", sqlite_open),
+		CALL_OF("stat", stat),
+		CALL_OF("lstat", lstat),
+		CALL_OF("fstat", fstat),
+		CALL_OF("ftruncate", ftruncate),
+		CALL_OF("fcntl", sqlite_fcntl),
+		CALL_OF("read", read),
+		CALL_OF("pread", pread),
+		CALL_OF("pread64", pread),
+		CALL_OF("write", write),
+		CALL_OF("pwrite", pwrite),
+		CALL_OF("pwrite64", pwrite),
+		CALL_OF("fchmod", fchmod),
+		CALL_OF("fallocate", posix_fallocate),
+		CALL_OF("unlink", unlink),
+		CALL_OF("mmap", sqlite_mmap),
+	};
+#undef CALL_OF
+	assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &memory), SQLITE_OK);
+	assert_int_equal(sqlite3_initialize(), SQLITE_OK);
+	sqlite3_vfs *of_unix = sqlite3_vfs_find(NULL);
+	assert_non_null(of_unix);
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		assert_int_equal(
+			of_unix->xSetSystemCall(of_unix, calls[i].name, calls[i].fn), SQLITE_OK);
+	files.vfs = *of_unix;
+	files.vfs.zName = "failing";
+	files.open = of_unix->xOpen;
+	files.vfs.xOpen = sqlite_open_file;
+	files.vfs.xSleep = sqlite_sleep;
+	assert_int_equal(sqlite3_vfs_register(&files.vfs, 1), SQLITE_OK);
 }
 
 /* ---- a scenario's helpers ---- */
@@ -517,6 +672,7 @@ static bool run_point(const struct failing_scenario *s, struct failing *f, unsig
 	fault.kind = f->kind;
 	fault.forever = f->forever;
 	fault.at = n;
+	f->even = !f->even;
 	fault.fired = false;
 	fault.what = "nothing";
 	snprintf(fault.point, sizeof(fault.point), "%s:%s:%lu%s", s->name, kind_names[f->kind], n,
@@ -571,27 +727,27 @@ static bool chosen(const char *point, const char *name, struct failing *f, unsig
 	return false;
 }
 
-static void run_kind(const struct failing_scenario *s, struct failing *f, unsigned long *points)
+static void run_kind(
+	const struct failing_scenario *s, struct failing *f, unsigned step, unsigned long *points)
 {
-	unsigned long n = 1;
-	while (run_point(s, f, n)) {
-		n += s->stride ? s->stride : 1;
+	for (unsigned long n = 1; run_point(s, f, n); n += step)
 		++*points;
-	}
 }
 
 static void run_scenario(void **state)
 {
 	const struct failing_scenario *s = *state;
 	const char *point = getenv("EVERY_FAILURE");
+	bool all = point && strcmp(point, "all") == 0;
 	struct failing f = {.arg = s->arg};
 	unsigned long n = 0, points = 0;
-	if (point && !chosen(point, s->name, &f, &n))
+	if (point && !all && !chosen(point, s->name, &f, &n))
 		skip();
 	open_place(&f);
-	if (point) {
+	if (point && !all) {
 		fault.traced = true;
 		run_point(s, &f, n);
+		print_message("%lu calls counted\n", fault.count);
 		close_place(&f);
 		return;
 	}
@@ -600,13 +756,16 @@ static void run_scenario(void **state)
 	for (unsigned kind = 0; kind < FAILING_KIND_COUNT; kind++) {
 		if (s->without & (1U << kind))
 			continue;
+		unsigned step = kind == FAILING_MEMORY ? s->stride : s->call_stride;
+		if (step == 0 || all)
+			step = 1;
 		f.kind = (enum failing_kind)kind;
 		f.forever = false;
-		run_kind(s, &f, &points);
+		run_kind(s, &f, step, &points);
 		if (kind == FAILING_INTERRUPT || kind == FAILING_SHORT)
 			continue;
 		f.forever = true;
-		run_kind(s, &f, &points);
+		run_kind(s, &f, step, &points);
 	}
 	close_place(&f);
 	print_message("%s: %lu points\n", s->name, points);

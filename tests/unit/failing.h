@@ -10,8 +10,10 @@
  * for every point: a failed scenario has a message; one in which nothing failed has succeeded; all
  * memory is given back, all descriptors are closed, and no temporary file is left.
  *
- * One point alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all
- * allocations and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and with it set the stack of the call that failed.
+ * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=all. One point
+ * alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations
+ * and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and
+ * with it set the stack of the call that failed.
  */
 #ifndef FAILING_H
 #define FAILING_H
@@ -44,6 +46,7 @@ struct failing {
 	int dirfd;
 	enum failing_kind kind;
 	bool forever;
+	bool even; /* every second point */
 	void *arg; /* of the scenario */
 };
 
@@ -52,8 +55,9 @@ struct failing_scenario {
 	int (*run)(struct failing *f, struct err *e);
 	unsigned without; /* kinds that do not apply, as bits */
 	unsigned flags;
-	unsigned stride; /* takes every so manieth point only; 0: every one */
+	unsigned stride; /* of allocations every so manieth fails only; 0: each. See above */
 	void *arg;
+	unsigned call_stride; /* the same for calls */
 };
 
 enum failing_flag {

@@ -757,7 +757,8 @@ static const char plan_text[] =
 	"[task:two]\ncommand = true\ndepends_on = one\ngate = human_review\ntimeout = off\n"
 	"[task:three]\nprompt_file = prompt.md\ndepends_on = one, two\ntag = a ; tag\n"
 	"[state]\nstatus = halted\nreason = stopped\n"
-	"[state:one]\nstatus = passed\nattempt = 2\noutcome = ok\ntokens = input 1, output 2, cache_read 3, "
+	"[state:one]\nstatus = passed\nattempt = 2\noutcome = ok\ntokens = input 1, output 2, "
+	"cache_read 3, "
 	"cache_write 4\n";
 
 static struct invariant shared_invariant = {
@@ -1031,8 +1032,8 @@ static int shim_proto(struct failing *f, struct err *e)
 	if (r == 0)
 		r = proto_write(&w, PROTO_PROC_OUTPUT, 1, 7, "abc", 3);
 	if (r == 0)
-		r = proto_write_json(&w, PROTO_EVENT, 0,
-			json_pack("{s:s}", "kind", "a text of some length"));
+		r = proto_write_json(
+			&w, PROTO_EVENT, 0, json_pack("{s:s}", "kind", "a text of some length"));
 	if (r == 0)
 		r = proto_writer_flush(&w, fds[0]);
 	if (r == 0)
@@ -1062,8 +1063,8 @@ static int shim_proto(struct failing *f, struct err *e)
 	if (r == 0 && buf_check(&got) < 0)
 		r = err_nomem(e);
 	if (r == 0)
-		assert_string_equal(buf_cstr(&got),
-			"35:0123456789 5:abc 36:{\"kind\":\"a text of some length\"} 42:{\"rc\":5} ");
+		assert_string_equal(buf_cstr(&got), "35:0123456789 5:abc 36:{\"kind\":\"a text of "
+						    "some length\"} 42:{\"rc\":5} ");
 	return r;
 }
 
@@ -1071,10 +1072,8 @@ static int shim_proto(struct failing *f, struct err *e)
 
 static int build_engine(struct engine **ret)
 {
-	const struct engine_config config = {.max_agents = 4,
-		.drain_ms = 1000,
-		.backoff_ms = 1000,
-		.backoff_max_ms = 1000};
+	const struct engine_config config = {
+		.max_agents = 4, .drain_ms = 1000, .backoff_ms = 1000, .backoff_max_ms = 1000};
 	const struct engine_plan_init plan = {
 		.status = PLAN_RUNNING, .admit = ADMIT_ALL, .worktrees = true};
 	struct engine *engine = engine_new(&config);
@@ -1160,43 +1159,43 @@ static int engine_life(struct failing *f, struct err *e)
 #define NOT_SHORT   (1U << FAILING_SHORT)
 
 static const struct failing_scenario scenarios[] = {
-	{"base buf", base_buf, MEMORY_ONLY, 0, 0, NULL},
-	{"base vec", base_vec, MEMORY_ONLY, 0, 0, NULL},
-	{"base map", base_map, MEMORY_ONLY, 0, 0, NULL},
-	{"base strv", base_strv, MEMORY_ONLY, 0, 0, NULL},
-	{"base diag", base_diag, MEMORY_ONLY, 0, 0, NULL},
-	{"os write atomic", os_write_atomic, 0, 0, 0, NULL},
-	{"os write below", os_write_below, 0, 0, 0, NULL},
-	{"os read", os_read, 0, 0, 0, NULL},
-	{"os dirs", os_dirs, 0, 0, 0, NULL},
-	{"os remove", os_remove, 0, 0, 0, NULL},
-	{"os lock", os_lock, 0, 0, 0, NULL},
-	{"os sock", os_sock, 0, 0, 0, NULL},
-	{"os fds", os_fds, 0, 0, 0, NULL},
-	{"unit spec out", unit_spec_out, 0, 0, 0, NULL},
-	{"unit spec in", unit_spec_in, 0, 0, 0, NULL},
-	{"unit journal out", unit_journal_out, 0, 0, 0, NULL},
-	{"unit journal wide", unit_journal_wide, NOT_SHORT, 0, 0, NULL},
-	{"unit journal in", unit_journal_in, 0, 0, 0, NULL},
-	{"unit journal first", unit_journal_first, NOT_SHORT, 0, 0, NULL},
-	{"unit exit out", unit_exit_out, 0, 0, 0, NULL},
-	{"unit exit in", unit_exit_in, 0, 0, 0, NULL},
-	{"config in", config_in, 0, 0, 0, NULL},
-	{"config mistakes", config_mistakes, 0, 0, 0, NULL},
-	{"config out", config_out, MEMORY_ONLY, 0, 0, NULL},
-	{"config edit", config_edit, MEMORY_ONLY, 0, 0, NULL},
-	{"plan in", plan_in, 0, 0, 0, NULL},
-	{"plan mistakes", plan_mistakes, MEMORY_ONLY, 0, 0, NULL},
-	{"plan out", plan_out, MEMORY_ONLY, 0, 0, NULL},
-	{"plan differences", plan_differences, MEMORY_ONLY, 0, 0, NULL},
-	{"plan change", plan_change, MEMORY_ONLY, 0, 0, NULL},
-	{"plan of a prompt", plan_of_prompt, MEMORY_ONLY, 0, 0, NULL},
-	{"plugin event", plugin_event, MEMORY_ONLY, 0, 0, NULL},
-	{"plugin event cut", plugin_event_cut, MEMORY_ONLY, 0, 0, NULL},
-	{"plugin options", plugin_options, MEMORY_ONLY, 0, 0, NULL},
-	{"plugin lines", plugin_lines, MEMORY_ONLY, 0, 0, NULL},
-	{"shim proto", shim_proto, 0, 0, 0, NULL},
-	{"engine life", engine_life, MEMORY_ONLY, 0, 0, NULL},
+	{"base buf", base_buf, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"base vec", base_vec, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"base map", base_map, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"base strv", base_strv, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"base diag", base_diag, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"os write atomic", os_write_atomic, 0, 0, 0, NULL, 0},
+	{"os write below", os_write_below, 0, 0, 0, NULL, 0},
+	{"os read", os_read, 0, 0, 0, NULL, 0},
+	{"os dirs", os_dirs, 0, 0, 0, NULL, 0},
+	{"os remove", os_remove, 0, 0, 0, NULL, 0},
+	{"os lock", os_lock, 0, 0, 0, NULL, 0},
+	{"os sock", os_sock, 0, 0, 0, NULL, 0},
+	{"os fds", os_fds, 0, 0, 0, NULL, 0},
+	{"unit spec out", unit_spec_out, 0, 0, 0, NULL, 0},
+	{"unit spec in", unit_spec_in, 0, 0, 0, NULL, 0},
+	{"unit journal out", unit_journal_out, 0, 0, 0, NULL, 0},
+	{"unit journal wide", unit_journal_wide, NOT_SHORT, 0, 0, NULL, 0},
+	{"unit journal in", unit_journal_in, 0, 0, 0, NULL, 0},
+	{"unit journal first", unit_journal_first, NOT_SHORT, 0, 0, NULL, 0},
+	{"unit exit out", unit_exit_out, 0, 0, 0, NULL, 0},
+	{"unit exit in", unit_exit_in, 0, 0, 0, NULL, 0},
+	{"config in", config_in, 0, 0, 0, NULL, 0},
+	{"config mistakes", config_mistakes, 0, 0, 0, NULL, 0},
+	{"config out", config_out, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"config edit", config_edit, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plan in", plan_in, 0, 0, 0, NULL, 0},
+	{"plan mistakes", plan_mistakes, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plan out", plan_out, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plan differences", plan_differences, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plan change", plan_change, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plan of a prompt", plan_of_prompt, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plugin event", plugin_event, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plugin event cut", plugin_event_cut, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plugin options", plugin_options, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"plugin lines", plugin_lines, MEMORY_ONLY, 0, 0, NULL, 0},
+	{"shim proto", shim_proto, 0, 0, 0, NULL, 0},
+	{"engine life", engine_life, MEMORY_ONLY, 0, 0, NULL, 0},
 };
 
 int main(void)
