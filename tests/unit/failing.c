@@ -740,7 +740,7 @@ static void run_scenario(void **state)
 	const char *point = getenv("EVERY_FAILURE");
 	bool all = point && strcmp(point, "all") == 0;
 	struct failing f = {.arg = s->arg};
-	unsigned long n, points = 0;
+	unsigned long n = 0, points = 0;
 	if (point && !all && !chosen(point, s->name, &f, &n))
 		skip();
 	open_place(&f);

@@ -22,6 +22,8 @@ static void open_world(void)
 	void *state = NULL;
 	assert_int_equal(fixture_setup(&state), 0);
 	struct fixture *f = world.f = state;
+	if (!f)
+		abort();
 	make_repo(f, "repo", "");
 	open_repo(f, "repo");
 	assert_done(f, git_state_link(f->repo, &f->e));
