@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * jansson's texts with an honest end when memory is out. By itself its writer leaves out a part and
- * succeeds all the same; its parser leaves bytes out of a string, and then writes behind it
- * (jansson 2.14, load.c: lex_save() ignores that its buffer did not grow). So a broken file would
- * be written, or worse; to end with exit status 70 is what we can recover from.
+ * jansson's texts with an honest answer when memory is out. By itself its parser calls that a
+ * mistake in the text, or leaves bytes out of a string and runs over its end (jansson 2.14, load.c:
+ * lex_save() ignores that its buffer did not grow); its writer leaves out a part and succeeds all
+ * the same. So a good file would be taken for a broken one, or a broken one be written.
  */
 #ifndef UNIT_JSON_TEXT_H
 #define UNIT_JSON_TEXT_H
@@ -13,7 +13,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
-/* Flags and ret_why (may be NULL) are those of json_loadb. 0 with *ret owned, or -EBADMSG. */
+/* Flags and ret_why (may be NULL) are those of json_loadb. 0 with *ret owned; -ENOMEM; -EBADMSG. */
 int json_text_parse(
 	const char *text, size_t len, size_t flags, json_t **ret, json_error_t *ret_why) MUST_CHECK;
 

@@ -781,19 +781,6 @@ static int report(void **state)
 	return 0;
 }
 
-json_t *__real_json_loadb(const char *text, size_t len, size_t flags, json_error_t *why);
-json_t *__wrap_json_loadb(const char *text, size_t len, size_t flags, json_error_t *why);
-
-/* Without memory its scanner corrupts ours, which is why core/unit/json_text.c ends the process. */
-json_t *__wrap_json_loadb(const char *text, size_t len, size_t flags, json_error_t *why)
-{
-	bool armed = fault.armed;
-	fault.armed = false;
-	json_t *json = __real_json_loadb(text, len, flags, why);
-	fault.armed = armed;
-	return json;
-}
-
 static void *json_alloc(size_t size)
 {
 	return malloc(size);
