@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * jansson's texts with an honest answer when memory is out. By itself its parser calls that a
- * mistake in the text, or leaves bytes out of a string (jansson 2.14, load.c: lex_save() ignores
- * that its buffer did not grow); its writer leaves out a part and succeeds all the same. So a good
- * file would be taken for a broken one, or a broken one be written.
+ * mistake in the text, or leaves bytes out of a string and runs over its end (jansson 2.14, load.c:
+ * lex_save() ignores that its buffer did not grow); its writer leaves out a part and succeeds all
+ * the same. So a good file would be taken for a broken one, or a broken one be written.
  */
 #ifndef UNIT_JSON_TEXT_H
 #define UNIT_JSON_TEXT_H

@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Steps in a row that ended neither in a tool nor of their own accord: it asks for ever. */
-#define CUT_STEPS_MAX 20
+#define CUT_STEPS_MAX 10
 
 struct opencode {
 	char reason[40]; /* of the last step's end */

@@ -23,6 +23,8 @@ static void open_world(void)
 	if (fixture_setup(&state) < 0 || !state)
 		abort(); /* there is nothing to test in */
 	struct fixture *f = world.f = state;
+	if (!f)
+		abort();
 	make_repo(f, "repo", "");
 	open_repo(f, "repo");
 	assert_done(f, git_state_link(f->repo, &f->e));

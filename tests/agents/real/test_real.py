@@ -77,9 +77,10 @@ def test_edit(repo, mock, agent):
     assert repo.git("show", "orch/demo/integration:hello.txt") == "hello from the mock"
     row = attempt(repo)
     assert row["outcome"] == "ok" and row["session"] and row["contained"] == 1
-    assert row["tokens_input"] >= 100 and row["tokens_output"] >= 20
     kinds = {event["kind"] for event in repo.db("SELECT kind FROM event")}
-    assert {"session", "message", "tool_call", "tool_result", "usage"} <= kinds
+    assert {"session", "message", "tool_call", "tool_result"} <= kinds
+    if agent != "qwen-acp":  # which tells nothing of its usage
+        assert row["tokens_input"] >= 100 and row["tokens_output"] >= 20
     assert_no_key_on_disk(repo)
 
 
@@ -163,10 +164,10 @@ def test_a_stream_that_is_reset(repo, mock, agent, request):
 @pytest.mark.scenario("endless")
 def test_answers_that_end_too_early_for_ever(repo, mock, agent, request):
     outcome, server = ends(repo, mock, agent, [TITLE, {"reply": {
-        "truncate": True, "clean": True, "text": "this text is cut"}}],
-        env={"ORCH_TASK_TIMEOUT": "60s"})
+        "truncate": True, "clean": True, "text": "this text is cut"}}])
     said(request, f"{outcome}, {len(server.requests)} requests")
-    assert outcome in ("agent_error", "timed_out", "no_change", "runaway")
+    # By ACP it is the end of a turn as any other.
+    assert outcome == ("no_change" if agent.endswith("-acp") else "agent_error")
 
 
 @pytest.mark.rare
@@ -183,7 +184,7 @@ def test_a_retry_has_the_earlier_turns(repo, mock, agent, request):
     again = [body for body in server.bodies() if "Attempt 1 did not pass" in body]
     resumed = any("Words of the first attempt." in body for body in again)
     said(request, "ok" if resumed else "begun anew")
-    assert resumed or agent in ("gemini-acp", "qwen-acp"), "the earlier turns are not in the request"
+    assert resumed or agent == "qwen-acp", "the earlier turns are not in the request"
     if agent == "codex":
         assert [row["tokens_input"] for row in repo.db("SELECT tokens_input FROM attempt")] == [200, 200]
 
