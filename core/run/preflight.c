@@ -105,8 +105,8 @@ static void tell_check(const char *name, const struct plugin_report *report, str
 			"harness check %s)",
 			name, text, name);
 	else if (report->check == PLUGIN_CHECK_BROKEN)
-		diags_warning(d, NULL, 0,
-			"harness '%s' is broken: its check %s; its tasks may fail", name, text);
+		diags_warning(d, NULL, 0, "harness '%s' is broken: its %s; its tasks may fail",
+			name, report->check_text ? text : "check failed");
 }
 
 int preflight_harness(const struct site *site, const char *name, struct diags *d, char **ret_text)

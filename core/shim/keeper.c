@@ -104,8 +104,13 @@ void keeper_note_output(struct keeper *k, size_t bytes)
 void keeper_note_wait(struct keeper *k, int64_t until)
 {
 	int64_t wait_ms = until - clock_wall_ms();
-	if (wait_ms > 0 && wait_ms <= WAIT_MAX_MS)
-		k->quiet_since = clock_mono_ms() + wait_ms;
+	if (wait_ms <= 0 || wait_ms > WAIT_MAX_MS)
+		return;
+	int64_t now = clock_mono_ms(), end = now + wait_ms;
+	k->quiet_since = end;
+	ladder_extend(k, end - (k->waits_until > now ? k->waits_until : now));
+	if (end > k->waits_until)
+		k->waits_until = end;
 }
 
 void keeper_spawn_init(const struct keeper *k, struct spawn *ret)

@@ -92,6 +92,8 @@ struct keeper {
 	char last_words[64]; /* the last line of stderr.log; empty: none */
 	/* activity */
 	int64_t quiet_since;
+	int64_t waits_until; /* monotonic; 0: it has announced no wait */
+	int64_t waits_ms;    /* sum of the announced waits that have moved the time limit */
 	struct proc_usage sampled;
 	int64_t rate_begun_at;
 	int64_t rate_events, rate_bytes;
@@ -117,7 +119,8 @@ void keeper_log(struct keeper *k, const char *level, const char *fmt, ...) PRINT
 bool keeper_is_blocked(const struct keeper *k);
 /* The unit said something: bytes of output. */
 void keeper_note_output(struct keeper *k, size_t bytes);
-/* It has announced that it waits until then (ms since the epoch): that is no silence. */
+/* It has announced that it waits until then (ms since the epoch): that is no silence, and is not
+ * counted as time that it takes. */
 void keeper_note_wait(struct keeper *k, int64_t until);
 
 /* Fills in what every process of the unit is given; argv, stdio and cwd are the caller's. */
@@ -127,6 +130,8 @@ void keeper_spawn_init(const struct keeper *k, struct spawn *ret);
 void ladder_begin(struct keeper *k); /* arms the limits once the unit runs */
 /* Asks the unit to end; SIGKILL after kill_after_ms. A later call may only shorten. */
 void ladder_end_unit(struct keeper *k, int64_t kill_after_ms);
+/* Moves the limit of wall clock time; by 6 h in all at most, whatever is announced. */
+void ladder_extend(struct keeper *k, int64_t by_ms);
 void ladder_kill_unit(struct keeper *k);
 void ladder_pause(struct keeper *k);
 void ladder_resume(struct keeper *k);

@@ -174,6 +174,15 @@ def test_a_timeout_ends_the_agent_and_keeps_its_work(repo):
     assert repo.git("show", "refs/orch/demo/a/1:part") == "part"
 
 
+def test_an_announced_wait_takes_no_time(repo):
+    wait = "until=$(($(date +%s%3N) + 30000))"
+    said = ('echo "{\\"kind\\":\\"rate_limit\\",\\"data\\":{\\"until\\":$until,'
+            '\\"text\\":\\"busy\\"}}" >&$ORCH_EVENT_FD')
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = {wait}; {said}; sleep 2; echo a > a\n"
+                            "retry_max = 0\n"), "--timeout=1s")
+    assert repo.task("a")["status"] == "passed"
+
+
 def test_silence(repo):
     result = repo.dispatch(repo.plan("[task:a]\ncommand = echo a > a; sleep 60\nretry_max = 0\n"),
                            env={"ORCH_SILENCE_TIMEOUT": "700ms"}, status=1)
