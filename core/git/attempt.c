@@ -210,20 +210,36 @@ static int probe(int dirfd, const char *path, int64_t *ret_size)
 	return fd < 0 ? -errno : 0;
 }
 
+/* The machine's fault, not that of what the agent left. */
+static bool is_trouble(int r)
+{
+	return r == -EIO || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
+static int check_file(const char *path, int dirfd, struct git_attempt_result *res, struct err *e)
+{
+	int64_t size;
+	int r = probe(dirfd, path, &size);
+	if (is_trouble(r))
+		return err_errno(e, r, "cannot look at '%s'", path);
+	return r < 0 && add_problem(res, path) < 0 ? err_nomem(e) : 0;
+}
+
 static int check_readable(
 	const struct job *j, int dirfd, struct git_attempt_result *res, struct err *e)
 {
-	int64_t size;
+	int r = 0;
 	for (size_t i = 0; j->scan.unreadable && j->scan.unreadable[i]; i++)
 		if (add_problem(res, j->scan.unreadable[i]) < 0)
 			return err_nomem(e);
 	vec_foreach(path, &j->scan.changed)
-		if (probe(dirfd, *path, &size) < 0 && add_problem(res, *path) < 0)
-			return err_nomem(e);
+		if (r == 0)
+			r = check_file(*path, dirfd, res, e);
 	vec_foreach(path, &j->scan.untracked)
-		if (!left_out(j, *path) && probe(dirfd, *path, &size) < 0 &&
-			add_problem(res, *path) < 0)
-			return err_nomem(e);
+		if (r == 0 && !left_out(j, *path))
+			r = check_file(*path, dirfd, res, e);
+	if (r < 0)
+		return r;
 	return res->paths ? uncommittable(res, "not a file that can be read", e) : 0;
 }
 

@@ -17,7 +17,7 @@ BROKEN = {"close": "harness_crashed", "overwrite": "harness_crashed",
 
 @pytest.fixture
 def env():
-    return {"ORCH_PLUGIN_PATH": f"{PLUGINS}:{BUILD_PLUGINS}", "ORCH_CALLBACK_TIMEOUT": "5s",
+    return {"ORCH_PLUGIN_PATH": f"{PLUGINS}:{BUILD_PLUGINS}", "ORCH_CALLBACK_TIMEOUT": "60s",
             "ORCH_KILL_GRACE": "200ms", "ORCH_RETRY_BREAKER": "0"}
 
 
