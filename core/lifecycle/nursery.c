@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "lifecycle/internal.h"
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "os/sock.h"
 #include "unit/nursery.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,6 +16,10 @@
 
 #define FD_SOCKET    3
 #define ANSWERED_MAX 64 /* that stay in the list */
+/* So many answers fit into the socket, whatever its limits: the nursery never waits for us to read
+ * one while we wait for it to read a request. */
+#define UNREAD_MAX 64
+#define ANSWER_MS  5000 /* one that was stopped, or starves, is given up */
 
 void nursery_init(struct nursery *n)
 {
@@ -20,11 +27,14 @@ void nursery_init(struct nursery *n)
 	pthread_mutex_init(&n->lock, NULL);
 }
 
-/* It ends when our end is closed; so it is reaped at once. The lock is held. */
+/* It ends when our end is closed; so it is reaped at once, unless it is stopped. The lock is held.
+ */
 static void nursery_end(struct nursery *n)
 {
 	if (n->fd >= 0)
 		close(TAKE_FD(n->fd));
+	if (n->pid > 0)
+		kill(n->pid, SIGKILL);
 	while (n->pid > 0 && waitpid(n->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	n->pid = 0;
@@ -94,12 +104,67 @@ static int send_request(
 	return sock_send_fds(n->fd, message.data, message.len, fds, NURSERY_FD_COUNT);
 }
 
+static bool is_ready(int fd, short events)
+{
+	int64_t deadline = deadline_after(ANSWER_MS);
+	struct pollfd p = {.fd = fd, .events = events};
+	int n;
+	do {
+		n = poll(&p, 1, deadline_poll_ms(deadline));
+	} while (n < 0 && errno == EINTR);
+	return n > 0;
+}
+
+static void answered(struct nursery *n, int32_t pid)
+{
+	struct unit *u = n->unanswered.items[n->next++];
+	u->unanswered = false;
+	u->is_child = pid > 0;
+	u->keeper_pid = u->is_child ? (pid_t)pid : 0;
+}
+
+/* All who wait are told that no answer will come. The lock is held. */
+static void give_up(struct nursery *n)
+{
+	while (n->next < n->unanswered.count)
+		answered(n, -ECHILD);
+	n->unanswered.count = n->next = 0;
+	nursery_end(n);
+	n->failed = true;
+}
+
+/* Reads one answer. The lock is held. */
+static void take_answer(struct nursery *n)
+{
+	int32_t pid;
+	ssize_t got = is_ready(n->fd, POLLIN) ? sock_recv_fds(n->fd, &pid, sizeof(pid), NULL, 0)
+					      : -ETIMEDOUT;
+	if (got != (ssize_t)sizeof(pid)) {
+		give_up(n);
+		return;
+	}
+	answered(n, pid);
+	if (n->next == n->unanswered.count || n->next >= ANSWERED_MAX) {
+		n->unanswered.count -= n->next;
+		memmove(n->unanswered.items, n->unanswered.items + n->next,
+			n->unanswered.count * sizeof(*n->unanswered.items));
+		n->next = 0;
+	}
+}
+
 int nursery_ask(struct lifecycle *lc, struct unit *u, char *const *envp, int lock, int sock)
 {
 	struct nursery *n = &lc->nursery;
 	int asked = 0;
 	pthread_mutex_lock(&n->lock);
-	if (nursery_is_up(lc, n)) {
+	while (n->unanswered.count - n->next >= UNREAD_MAX)
+		take_answer(n);
+	bool up = nursery_is_up(lc, n);
+	if (up && !is_ready(n->fd, POLLOUT)) {
+		give_up(n);
+		up = false;
+	}
+	if (up) {
 		struct unit **slot = VEC_PUSH(&n->unanswered);
 		if (slot && send_request(n, u, envp, lock, sock) == 0) {
 			*slot = u;
@@ -111,32 +176,6 @@ int nursery_ask(struct lifecycle *lc, struct unit *u, char *const *envp, int loc
 	}
 	pthread_mutex_unlock(&n->lock);
 	return asked;
-}
-
-/* Reads one answer, or tells all who wait that none will come. The lock is held. */
-static void take_answer(struct nursery *n)
-{
-	int32_t pid;
-	ssize_t got = sock_recv_fds(n->fd, &pid, sizeof(pid), NULL, 0);
-	if (got == -EINTR)
-		return;
-	bool gone = got != (ssize_t)sizeof(pid);
-	do {
-		struct unit *u = n->unanswered.items[n->next++];
-		u->unanswered = false;
-		u->is_child = !gone && pid > 0;
-		u->keeper_pid = u->is_child ? (pid_t)pid : 0;
-	} while (gone && n->next < n->unanswered.count);
-	if (n->next == n->unanswered.count || n->next >= ANSWERED_MAX) {
-		n->unanswered.count -= n->next;
-		memmove(n->unanswered.items, n->unanswered.items + n->next,
-			n->unanswered.count * sizeof(*n->unanswered.items));
-		n->next = 0;
-	}
-	if (gone) {
-		nursery_end(n);
-		n->failed = true;
-	}
 }
 
 void nursery_await(struct lifecycle *lc, struct unit *u)

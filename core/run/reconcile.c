@@ -252,8 +252,9 @@ void reconcile_finish(struct run *r)
 		struct found_unit *f = found_for(r, engine_task(r->engine, i)->id);
 		struct live *l = live_get(r, i);
 		struct err err = ERR_INIT;
-		if (!f)
-			continue; /* started just now, by engine_begin */
+		/* Started just now, by engine_begin: also one that was assigned, and never ran. */
+		if (!f || (mode == MODE_STARTING && f->found == UNIT_FOUND_NEVER_RAN))
+			continue;
 		if (!l)
 			l = live_new(r, i, &err);
 		if (!l)

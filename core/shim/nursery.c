@@ -8,6 +8,7 @@
 #include "unit/nursery.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 extern char **environ;
@@ -59,6 +60,12 @@ static int give_birth(struct birth *b, char *message, size_t len)
 	return r < 0 ? r : (int)pid;
 }
 
+static bool has_hung_up(int sock)
+{
+	struct pollfd p = {.fd = sock, .events = 0};
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
 int nursery_main(int sock, char *arg, char *env)
 {
 	static char message[NURSERY_MESSAGE_MAX];
@@ -71,6 +78,8 @@ int nursery_main(int sock, char *arg, char *env)
 			return EXIT_OK;
 		if (n < 0)
 			return EXIT_SOFTWARE;
+		if (has_hung_up(sock))
+			return EXIT_OK; /* the next engine takes what has not begun for not begun */
 		int32_t answer = (int32_t)give_birth(&b, message, (size_t)n);
 		for (int i = 0; i < NURSERY_FD_COUNT; i++)
 			close(b.fds[i]);

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -302,6 +303,26 @@ def test_killed_at_every_call_of_git(repo, part):
 
 
 # ---- killed at any time ----
+
+def test_killed_while_many_start(repo):
+    """Without worktrees a task that was assigned starts at once in the next engine. Whichever of
+    them has begun goes on, and none begins twice."""
+    work = "echo $ORCH_TASK >> $HOME/starts; while ! test -e $HOME/go; do sleep 0.05; done"
+    plan = repo.plan("".join(f"[task:t{n}]\ncommand = {work}\n" for n in range(40)),
+                     isolation="none", max_agents=40)
+    for n in range(1, 9):
+        process = repo.popen("dispatch", "--json", plan)
+        time.sleep(0.04 * n)  # the moment is the input of this test
+        process.kill()
+        process.communicate()
+    (repo.home / "go").touch()
+    result = repo.dispatch(plan)
+    assert result.halt["tasks"] == {"passed": 40}
+    assert starts(repo) == sorted(f"t{n}" for n in range(40))
+    assert repo.db("SELECT DISTINCT attempt, retries_used FROM task") == [
+        {"attempt": 1, "retries_used": 0}]
+    assert repo.db("SELECT DISTINCT outcome FROM attempt") == [{"outcome": "ok"}]
+
 
 def test_killed_again_and_again(repo):
     """A little later each time, until one gets to the end."""

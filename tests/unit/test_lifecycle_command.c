@@ -323,12 +323,72 @@ static void test_many_at_once(void **state)
 	}
 }
 
+/* More than a socket holds of the nursery's answers, which are read only when somebody asks. */
+static void test_more_at_once_than_answers_fit(void **state)
+{
+	enum { UNITS = 400 };
+	static struct unit *units[UNITS];
+	alarm(100); /* it never ended */
+	for (int i = 0; i < UNITS; i++) {
+		CLEANUP_UNIT_SPEC struct unit_spec s;
+		spec_command(&s, *state, "exit 9");
+		units[i] = start(*state, &s);
+	}
+	for (int i = 0; i < UNITS; i++) {
+		CLEANUP_UNIT_EXIT struct unit_exit x = finish(units[i]);
+		assert_int_equal(x.exit_code, 9);
+	}
+	alarm(0);
+}
+
+static pid_t nursery_pid(void)
+{
+	struct pids all = {0};
+	pid_t pid = 0;
+	assert_int_equal(proc_descendants(getpid(), &all), 0);
+	vec_foreach(p, &all)
+		if (is_nursery(*p))
+			pid = *p;
+	VEC_FREE(&all);
+	return pid;
+}
+
+static int exit_of(struct world *w, const char *command)
+{
+	CLEANUP_UNIT_SPEC struct unit_spec s;
+	spec_command(&s, w, command);
+	CLEANUP_UNIT_EXIT struct unit_exit x = run(w, &s);
+	return x.exit_code;
+}
+
+static void test_a_nursery_that_does_not_answer_is_given_up(void **state)
+{
+	struct unit_event event;
+	alarm(100);
+	assert_int_equal(exit_of(*state, "exit 7"), 7); /* the first unit goes without */
+	assert_int_equal(exit_of(*state, "exit 8"), 8);
+	pid_t nursery = nursery_pid();
+	assert_true(nursery > 0);
+	kill(nursery, SIGSTOP);
+	CLEANUP_UNIT_SPEC struct unit_spec s;
+	spec_command(&s, *state, "exit 9");
+	struct unit *u = start(*state, &s);
+	assert_int_equal(unit_keeper_pid(u), 0); /* it was never born, */
+	assert_false(await_event(u, UNIT_EVENT_STARTED, &event));
+	unit_free(u);
+	assert_int_equal(nursery_pid(), 0);
+	assert_int_equal(exit_of(*state, "exit 6"), 6); /* and the next one is */
+	alarm(0);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, world_setup, world_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_exit_code),
+		TEST(test_more_at_once_than_answers_fit),
+		TEST(test_a_nursery_that_does_not_answer_is_given_up),
 		TEST(test_signal),
 		TEST(test_no_such_command),
 		TEST(test_missing_directory),
