@@ -98,6 +98,7 @@ static int talk(struct lifecycle *lc, const char *id, int sock, const struct hol
 		return AGAIN;
 	if (r < 0)
 		return r;
+	(void)!proc_open(&holder->id, &u->pidfd); /* gone: the unit says so */
 	*ret_unit = TAKE(u);
 	*ret = UNIT_FOUND_LIVE;
 	return 0;
@@ -139,6 +140,16 @@ static int look(struct lifecycle *lc, const char *id, int dirfd, bool is_late,
 	return AGAIN;
 }
 
+/* Its keeper has written the exit, and may still be there. */
+static void await_holder(int dirfd)
+{
+	CLEANUP(holder_deinit) struct holder holder = {0};
+	CLEANUP(closep) int pidfd = -1;
+	struct err ignored = ERR_INIT;
+	if (holder_read(dirfd, &holder, &ignored) == 0 && proc_open(&holder.id, &pidfd) == 0)
+		await_keeper_end(pidfd);
+}
+
 int unit_adopt(struct lifecycle *lc, const char *id, struct unit **ret_unit,
 	enum unit_found *ret_found, struct err *e)
 {
@@ -151,6 +162,7 @@ int unit_adopt(struct lifecycle *lc, const char *id, struct unit **ret_unit,
 	if (r < 0)
 		return r;
 	if (file_exists(dirfd, UNIT_FILE_EXIT)) {
+		await_holder(dirfd);
 		*ret_found = UNIT_FOUND_ENDED;
 		return 0;
 	}
@@ -161,6 +173,8 @@ int unit_adopt(struct lifecycle *lc, const char *id, struct unit **ret_unit,
 		if (r == AGAIN)
 			(void)!poll(NULL, 0, TRY_AGAIN_MS); /* a lock cannot be polled */
 	} while (r == AGAIN);
+	if (r == 0 && *ret_found == UNIT_FOUND_ENDED)
+		await_holder(dirfd);
 	return r;
 }
 

@@ -37,6 +37,7 @@ struct unit {
 	int fd; /* to the keeper */
 	pid_t keeper_pid;
 	bool is_child;   /* the keeper is ours to reap */
+	int pidfd;       /* of a keeper that is not; -1: none, or it is gone */
 	bool unanswered; /* asked of the nursery: is_child and keeper_pid are still to come */
 	bool ended, gone;
 	struct buf in;
@@ -54,6 +55,8 @@ int unit_new(struct lifecycle *lc, const char *id, int dirfd, int fd, struct uni
 	struct err *e) MUST_CHECK;
 /* Reaps the keeper if it is our child and has ended; `wait`: it is about to. */
 void unit_reap(struct unit *u, int wait_options);
+/* A moment for a keeper that has said its last word, or died: until it is no process any more. */
+void await_keeper_end(int pidfd);
 /* Sends one request without members. */
 int unit_request(struct unit *u, const char *type, struct err *e) MUST_CHECK;
 

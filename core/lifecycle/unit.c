@@ -31,6 +31,7 @@ int unit_new(
 	u->lc = lc;
 	u->dirfd = dirfd;
 	u->fd = fd;
+	u->pidfd = -1;
 	memcpy(u->id, id, UNIT_ID_LEN);
 	*ret = u;
 	return 0;
@@ -48,11 +49,20 @@ void unit_reap(struct unit *u, int wait_options)
 		u->is_child = false;
 }
 
+void await_keeper_end(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	(void)!poll(&p, 1, LAST_WAIT_MS);
+}
+
 void unit_free(struct unit *u)
 {
 	if (!u)
 		return;
 	nursery_await(u->lc, u);
+	if (u->pidfd >= 0 && (u->ended || u->gone))
+		await_keeper_end(u->pidfd);
+	closep(&u->pidfd);
 	if (u->is_child && u->ended && !u->gone) {
 		/* It ends right after its last word; the end of the stream says so. */
 		struct pollfd p = {.fd = u->fd, .events = POLLRDHUP};

@@ -101,7 +101,7 @@ bool proc_is_alive(const struct proc_id *id)
 	return st.starttime == id->starttime && !st.dead && str_eq(boot_id, id->boot_id);
 }
 
-int proc_kill(const struct proc_id *id, int signal)
+int proc_open(const struct proc_id *id, int *ret_pidfd)
 {
 	if (id->pid <= 0)
 		return -ESRCH;
@@ -111,6 +111,16 @@ int proc_kill(const struct proc_id *id, int signal)
 		return -errno;
 	if (!proc_is_alive(id))
 		return -ESRCH;
+	*ret_pidfd = TAKE_FD(pidfd);
+	return 0;
+}
+
+int proc_kill(const struct proc_id *id, int signal)
+{
+	CLEANUP(closep) int pidfd = -1;
+	int r = proc_open(id, &pidfd);
+	if (r < 0)
+		return r;
 	return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }
 

@@ -28,6 +28,9 @@ void proc_boot_id(char ret[BOOT_ID_LEN + 1]);
 int proc_identify(pid_t pid, struct proc_id *ret) MUST_CHECK;
 /* Still there, not a zombie, and the same process. */
 bool proc_is_alive(const struct proc_id *id);
+/* A descriptor that is readable once the process has ended. 0 with an owned CLOEXEC descriptor,
+ * -ESRCH when it has, other negative errno. */
+int proc_open(const struct proc_id *id, int *ret_pidfd) MUST_CHECK;
 /* Sends the signal if it is still the same process. 0, -ESRCH, -EPERM. */
 int proc_kill(const struct proc_id *id, int signal) MUST_CHECK;
 

@@ -14,7 +14,7 @@ import pytest
 import lab
 
 SEED = int(os.environ.get("ORCH_FAULT_SEED", "1"))
-MOMENTS = {"pair": 180, "diamond": 120}
+MOMENTS = {"pair": 140, "diamond": 100, "bare": 60}
 
 
 @pytest.fixture(scope="module")

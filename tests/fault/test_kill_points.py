@@ -8,28 +8,30 @@ import pytest
 
 import lab
 
-# Who is killed; its calls; how; how many of them.
+# In which scenario; who is killed; its calls; how; how many of them.
 EVERY = None
 POINTS = [
-    ("orch", "sync,rename", "kill-before", EVERY),
-    ("orch", "sync,rename", "kill-after", EVERY),
-    ("orch", "fork", "kill-after", EVERY),
-    ("keeper", "sync,rename,fork", "kill-before", EVERY),
-    ("keeper", "sync,rename,fork", "kill-after", EVERY),
-    ("git", "sync,rename", "kill-before", EVERY),
-    ("git", "sync,rename", "kill-after", EVERY),
-    ("orch", "write,make,remove", "kill-before", 24),
-    ("keeper", "write,make,remove", "kill-before", 16),
-    ("git", "write,make,remove", "kill-before", 24),
+    ("bare", "orch", "sync,rename", "kill-before", EVERY),
+    ("bare", "orch", "sync,rename,fork", "kill-after", EVERY),
+    ("pair", "orch", "sync,rename", "kill-before", EVERY),
+    ("pair", "orch", "sync,rename", "kill-after", EVERY),
+    ("pair", "orch", "fork", "kill-after", EVERY),
+    ("pair", "keeper", "sync,rename,fork", "kill-before", EVERY),
+    ("pair", "keeper", "sync,rename,fork", "kill-after", EVERY),
+    ("pair", "git", "sync,rename", "kill-before", EVERY),
+    ("pair", "git", "sync,rename", "kill-after", EVERY),
+    ("pair", "orch", "write,make,remove", "kill-before", 24),
+    ("pair", "keeper", "write,make,remove", "kill-before", 16),
+    ("pair", "git", "write,make,remove", "kill-before", 24),
 ]
 
 
-@pytest.mark.parametrize("programs,calls,action,most", POINTS,
-                         ids=[" ".join(p[:3]) for p in POINTS])
-def test_every_point(reference, programs, calls, action, most):
-    todo = [lab.Round("pair", lab.Fault(programs, calls, action, n), reference("pair"),
+@pytest.mark.parametrize("scenario,programs,calls,action,most", POINTS,
+                         ids=[" ".join(p[:4]) for p in POINTS])
+def test_every_point(reference, scenario, programs, calls, action, most):
+    todo = [lab.Round(scenario, lab.Fault(programs, calls, action, n), reference(scenario),
                       lossless=programs in ("orch", "git"))
-            for n in lab.points("pair", programs, calls, most)]
+            for n in lab.points(scenario, programs, calls, most)]
     assert todo
     bad = lab.run_rounds(todo)
     assert not bad, lab.report(bad)

@@ -68,6 +68,88 @@ static void test_adopted_unit_is_killed(void **state)
 	assert_true(x.contained);
 }
 
+static bool is_living(pid_t pid)
+{
+	struct proc_stat st;
+	return proc_stat_read(pid, &st) == 0 && !st.dead;
+}
+
+/* Whoever freed a unit that has ended may say that nothing is left of it. */
+static void test_no_keeper_outlives_its_unit(void **state)
+{
+	struct world *w = *state;
+	for (int i = 0; i < 20; i++) {
+		struct unit_event event;
+		struct err e = ERR_INIT;
+		CLEANUP_UNIT_SPEC struct unit_spec s;
+		spec_command(&s, w, "exec sleep 60");
+		unit_free(start(w, &s));
+		struct unit *u = adopt(w, s.id, UNIT_FOUND_LIVE);
+		pid_t keeper = unit_keeper_pid(u);
+		assert_int_equal(unit_kill(u, UNIT_KILL_KILL, "enough", 0, &e), 0);
+		assert_true(await_event(u, UNIT_EVENT_ENDED, &event));
+		unit_free(u);
+		assert_false(is_living(keeper));
+	}
+}
+
+/* An engine that dies when it has asked for a unit, before anybody got to it. */
+static _Noreturn void die_asking(struct world *w, const struct unit_spec specs[3])
+{
+	struct lifecycle *lc;
+	struct pids below = {0};
+	struct err e = ERR_INIT;
+	if (lifecycle_open(w->dir, ORCH_SHIM, NULL, &lc, &e) < 0)
+		_exit(1);
+	for (int i = 0; i < 3; i++) {
+		struct unit *u;
+		if (i == 2 && proc_descendants(getpid(), &below) < 0)
+			_exit(1);
+		vec_foreach(pid, &below)
+			if (is_nursery(*pid))
+				kill(*pid, SIGSTOP);
+		if (unit_start(lc, &specs[i], environ, &u, &e) < 0)
+			_exit(1);
+		/* The first is forked without a nursery; a young keeper looks like one. */
+		struct unit_event event = {0};
+		while (i < 2 && event.type != UNIT_EVENT_GONE)
+			if (unit_read(u, &event, &e) < 0)
+				_exit(1);
+	}
+	_exit(0);
+}
+
+static void test_nobody_starts_what_a_dead_engine_asked_for(void **state)
+{
+	struct world *w = *state;
+	CLEANUP_UNIT_SPEC struct unit_spec first, second, third;
+	spec_command(&first, w, "true");
+	spec_command(&second, w, "true");
+	spec_command(&third, w, "echo up > up; exec sleep 60");
+	const struct unit_spec specs[] = {first, second, third};
+	pid_t engine = fork();
+	if (engine == 0)
+		die_asking(w, specs);
+	int status;
+	assert_int_equal(waitpid(engine, &status, 0), engine);
+	assert_int_equal(status, 0);
+	struct pids below = {0};
+	size_t nurseries = 0;
+	assert_int_equal(proc_descendants(getpid(), &below), 0);
+	vec_foreach(pid, &below) {
+		if (!is_nursery(*pid))
+			continue;
+		nurseries++;
+		kill(*pid, SIGCONT);
+	}
+	VEC_FREE(&below);
+	assert_int_equal(nurseries, 1);
+	assert_null(adopt(w, third.id, UNIT_FOUND_NEVER_RAN));
+	assert_nothing_left();
+	CLEANUP_STR char *up = path_join(w->dir, "up");
+	assert_false(file_exists(AT_FDCWD, up));
+}
+
 static void test_ended_while_nobody_looked(void **state)
 {
 	struct world *w = *state;
@@ -250,6 +332,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_adopted_after_starter_left),
 		TEST(test_adopted_unit_is_killed),
+		TEST(test_no_keeper_outlives_its_unit),
+		TEST(test_nobody_starts_what_a_dead_engine_asked_for),
 		TEST(test_ended_while_nobody_looked),
 		TEST(test_keeper_killed_cgroup),
 		TEST(test_keeper_killed_subreaper),
