@@ -190,6 +190,44 @@ static _Noreturn void child_run(
 	_exit(127);
 }
 
+/* Where libc keeps the number of this thread, which is the only one; NULL: the kernel does not say.
+ */
+static pid_t *tid_address(void)
+{
+	pid_t *address = NULL;
+	return prctl(PR_GET_TID_ADDRESS, &address) == 0 ? address : NULL;
+}
+
+/* In a child that libc has not forked: what fork would have done about that number. */
+static void take_tid(pid_t *address)
+{
+	if (address)
+		*address = (pid_t)syscall(SYS_set_tid_address, address);
+}
+
+static pid_t clone_into_cgroup(int cgroup_fd, uint64_t flags)
+{
+	struct clone_args args = {
+		.flags = CLONE_INTO_CGROUP | flags,
+		.exit_signal = SIGCHLD,
+		.cgroup = (unsigned)cgroup_fd,
+	};
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* fork(2) for the caller with a single thread, born in the cgroup where that can be done. */
+static pid_t fork_into_cgroup(int cgroup_fd, bool *ret_is_in)
+{
+	pid_t *address = tid_address();
+	pid_t pid = cgroup_fd >= 0 && address ? clone_into_cgroup(cgroup_fd, 0) : -1;
+	*ret_is_in = cgroup_fd < 0 || pid >= 0;
+	if (pid < 0)
+		return fork();
+	if (pid == 0)
+		take_tid(address);
+	return pid;
+}
+
 static int enter_cgroup(int cgroup_fd)
 {
 	int fd = openat(cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
@@ -203,8 +241,6 @@ static int enter_cgroup(int cgroup_fd)
 static _Noreturn void forked_run(
 	const struct spawn *s, int (*fn)(void *arg), void *arg, int null_fd, pid_t parent)
 {
-	if (s->cgroup_fd >= 0 && enter_cgroup(s->cgroup_fd) < 0)
-		_exit(127);
 	if (child_prepare(s, &null_fd, parent) < 0)
 		_exit(127);
 	close(null_fd);
@@ -223,7 +259,10 @@ int spawn_fork(
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid_t parent = getpid();
-	pid_t pid = fork();
+	bool is_in;
+	pid_t pid = fork_into_cgroup(s->cgroup_fd, &is_in);
+	if (pid == 0 && !is_in && enter_cgroup(s->cgroup_fd) < 0)
+		_exit(127);
 	if (pid == 0)
 		forked_run(s, fn, arg, null_fd, parent);
 	int fork_errno = errno;
@@ -236,6 +275,7 @@ int spawn_fork(
 
 int spawn_sibling(int (*fn)(void *arg), void *arg, pid_t *ret_pid)
 {
+	pid_t *address = tid_address();
 	/* Not clone3, which containers tend to forbid. */
 #ifdef __s390x__
 	pid_t pid = (pid_t)syscall(SYS_clone, 0UL, (unsigned long)(CLONE_PARENT | SIGCHLD));
@@ -244,6 +284,7 @@ int spawn_sibling(int (*fn)(void *arg), void *arg, pid_t *ret_pid)
 		SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), 0UL, 0UL, 0UL, 0UL);
 #endif
 	if (pid == 0) {
+		take_tid(address);
 		(void)setsid(); /* cannot fail: a fresh child leads no group */
 		_exit(fn(arg));
 	}
@@ -251,16 +292,6 @@ int spawn_sibling(int (*fn)(void *arg), void *arg, pid_t *ret_pid)
 		return -errno;
 	*ret_pid = pid;
 	return 0;
-}
-
-static pid_t fork_into_cgroup(int cgroup_fd)
-{
-	struct clone_args args = {
-		.flags = CLONE_INTO_CGROUP | CLONE_VFORK,
-		.exit_signal = SIGCHLD,
-		.cgroup = (unsigned)cgroup_fd,
-	};
-	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
 int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
@@ -283,7 +314,7 @@ int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pid_t parent = getpid();
-	pid_t pid = s->cgroup_fd >= 0 ? fork_into_cgroup(s->cgroup_fd) : vfork();
+	pid_t pid = s->cgroup_fd >= 0 ? clone_into_cgroup(s->cgroup_fd, CLONE_VFORK) : vfork();
 	if (pid == 0)
 		child_run(s, program, envp, error_write, parent);
 	int fork_errno = errno;
