@@ -47,6 +47,8 @@ int db_error(struct store *s, struct err *e, const char *what)
 	default:
 		break;
 	}
+	if (s->in_transaction && sqlite3_get_autocommit(s->db))
+		s->lost = code;
 	(void)err_set(e, code, "database: %s: %s", what, sqlite3_errmsg(s->db));
 	if (e && code == -EBUSY)
 		e->status = EXIT_IO; /* nobody of ours holds it: we have the lock */
@@ -110,6 +112,11 @@ static int db_bind(sqlite3_stmt *stmt, const char *format, va_list ap)
 static sqlite3_stmt *db_vquery(
 	struct store *s, struct err *e, const char *sql, const char *format, va_list ap)
 {
+	/* What came after would be kept without what came before. */
+	if (s->lost) {
+		(void)err_set(e, s->lost, "database: nothing is saved after an earlier error");
+		return NULL;
+	}
 	sqlite3_stmt *stmt = db_prepare(s, sql, e);
 	if (stmt && db_bind(stmt, format, ap) != SQLITE_OK) {
 		(void)db_error(s, e, sql);
@@ -309,6 +316,7 @@ void store_rollback(struct store *s)
 		sqlite3_reset(s->rollback);
 	}
 	s->in_transaction = false;
+	s->lost = 0;
 }
 
 bool store_in_transaction(const struct store *s)

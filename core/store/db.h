@@ -20,6 +20,7 @@ struct store {
 	struct db_cached cache[256];
 	sqlite3_stmt *rollback; /* prepared, so that it needs no memory when memory is out */
 	bool in_transaction;
+	int lost; /* why SQLite has rolled that transaction back by itself; 0: it has not */
 };
 
 /* The error of the last call, as a negative errno with a message "<what>: <why>". */

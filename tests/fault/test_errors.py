@@ -23,6 +23,7 @@ ERRORS = [
     ("keeper", "make", "ENOSPC", 8),
     ("keeper", "fd", "EMFILE", 8),
     ("git", "write", "ENOSPC", 12),
+    ("orch", "memory", "ENOMEM", 24),
 ]
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What is put into the database comes out again; what must not be possible is refused. */
-#include "store/store.h"
+#include "store/db.h"
 
 #include "base/str.h"
 
@@ -264,6 +264,40 @@ static void test_rollback_leaves_nothing(void **state)
 	assert_false(row.paused);
 }
 
+/* A full database ends a transaction by itself: what comes after must not be kept alone. */
+static void test_a_lost_transaction_takes_nothing_more(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+	struct task_row row;
+	CLEANUP_STR char *long_text = malloc(1 << 20);
+	assert_non_null(long_text);
+	memset(long_text, 'x', (1 << 20) - 1);
+	long_text[(1 << 20) - 1] = '\0';
+	struct task_save save = {.id = f->one,
+		.plan_id = f->plan,
+		.from = TASK_PENDING,
+		.to = TASK_FAILED,
+		.reason = long_text};
+	assert_int_equal(db_exec(f->store, "PRAGMA max_page_count = 1", &e), 0); /* as it is now */
+	assert_int_equal(store_begin(f->store, &e), 0);
+	assert_int_equal(store_task_set_paused(f->store, f->one, true, &e), 0);
+	assert_int_equal(store_save_task(f->store, &save, 10, &e), -ENOSPC);
+	if (sqlite3_get_autocommit(f->store->db)) {
+		assert_int_equal(store_task_set_paused(f->store, f->two, true, &e), -ENOSPC);
+		assert_int_equal(store_commit(f->store, &e), -ENOSPC);
+	} else {
+		store_rollback(f->store);
+		fail_msg("this SQLite does not roll back by itself");
+	}
+	assert_int_equal(store_task(f->store, f->two, copy_task, &row, &e), 0);
+	assert_false(row.paused);
+	assert_int_equal(store_task(f->store, f->one, copy_task, &row, &e), 0);
+	assert_false(row.paused);
+	assert_int_equal(row.status, TASK_PENDING);
+	assert_int_equal(store_task_set_paused(f->store, f->two, true, &e), 0);
+}
+
 static void test_a_changed_plan(void **state)
 {
 	struct fixture *f = *state;
@@ -337,6 +371,7 @@ int main(void)
 		T(test_ids_are_never_reused),
 		T(test_an_attempt_from_start_to_end),
 		T(test_rollback_leaves_nothing),
+		T(test_a_lost_transaction_takes_nothing_more),
 		T(test_a_changed_plan),
 		T(test_results_and_cache),
 		T(test_integrity),
