@@ -376,7 +376,9 @@ int engine_add_spent(struct engine *e, uint32_t plan, uint32_t harness, uint64_t
 
 /* The next time at which the engine wants EVENT_TICK; TIME_NEVER: none. */
 int64_t engine_next_time(const struct engine *e);
-/* Nothing is under way, and every admitted plan has halted. */
+/* Nothing is under way for the plan, and if it was dispatched, it has halted. */
+bool engine_plan_is_over(const struct engine *e, uint32_t plan);
+/* That is so of every plan. */
 bool engine_is_done(const struct engine *e);
 
 /* Views; pointers are valid until the next engine_add_*. */

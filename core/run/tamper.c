@@ -15,6 +15,7 @@
 
 #define TITLE_BYTES 200
 #define BODY_BYTES  8000
+#define MOVES_MAX   64
 
 void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret)
 {
@@ -29,6 +30,33 @@ void tamper_view_deinit(struct tamper_view *v)
 {
 	free(v->text);
 	v->text = NULL;
+}
+
+void tamper_forget(struct run *r)
+{
+	tamper_view_deinit(&r->tamper);
+	vec_foreach(m, &r->moves)
+		free((char *)m->ref);
+	VEC_FREE(&r->moves);
+}
+
+/* Announced before it happens, and kept, since a look may be of before or after. */
+int run_ref_moves(struct run *r, const struct git_ref_update *move, struct err *e)
+{
+	if (r->moves.count == MOVES_MAX) {
+		free((char *)r->moves.items[0].ref);
+		memmove(r->moves.items, r->moves.items + 1,
+			--r->moves.count * sizeof(*r->moves.items));
+	}
+	char *ref = str_dup(move->ref);
+	struct git_ref_update *slot = ref ? VEC_PUSH(&r->moves) : NULL;
+	if (!slot) {
+		free(ref);
+		return err_nomem(e);
+	}
+	*slot = *move;
+	slot->ref = ref;
+	return 0;
 }
 
 static void keep(struct run *r, struct tamper_view *v)
@@ -95,6 +123,8 @@ int tamper_end(struct live *l, struct tamper_view *v, struct err *e)
 	/* A view older than what is known would show everything backwards. */
 	if (!v->text || (r->tamper.text && v->at < r->tamper.at))
 		return 0;
+	if (r->tamper.text)
+		git_tamper_follow(r->tamper.text, v->text, r->moves.items, r->moves.count);
 	int code = r->tamper.text ? git_tamper_diff(r->tamper.text, v->text, &changes) : 0;
 	keep(r, v);
 	if (code < 0)
