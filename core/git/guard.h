@@ -35,7 +35,7 @@ int git_preflight(const struct git_ctx *ctx, const char *plan, const char *workt
 int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e) MUST_CHECK;
 int git_tamper_diff(const char *before, const char *after, char ***ret_changes) MUST_CHECK;
 /* Brings refs in `before` to where they are in `after` if these moves, one after the other, lead
- * there. */
+ * there; after NULL: to where they lead. */
 void git_tamper_follow(
 	char *before, const char *after, const struct git_ref_update *moves, size_t n);
 

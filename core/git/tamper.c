@@ -143,15 +143,15 @@ void git_tamper_follow(
 	char *before, const char *after, const struct git_ref_update *moves, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		const char *was = find_oid(before, &moves[i]), *is = find_oid(after, &moves[i]);
+		const char *was = find_oid(before, &moves[i]), *at = was;
 		size_t len = strlen(moves[i].old.hex);
-		const char *at = was;
-		for (size_t k = i; was && is && k < n; k++)
+		for (size_t k = i; was && k < n; k++)
 			if (str_eq(moves[k].ref, moves[i].ref) &&
 				strncmp(at, moves[k].old.hex, len) == 0)
 				at = moves[k].new.hex;
+		const char *is = after ? find_oid(after, &moves[i]) : at;
 		if (was && is && strncmp(at, is, len) == 0)
-			memcpy(before + (was - before), is, len);
+			memmove(before + (was - before), is, len);
 	}
 }
 

@@ -9,6 +9,7 @@
 #include "git/worktree.h"
 #include "plan/plan.h"
 #include "run/missing.h"
+#include "run/tamper.h"
 
 #include <errno.h>
 #include <string.h>
@@ -353,6 +354,9 @@ static int publish(struct final *f, enum merge_base_outcome *ret, struct err *e)
 		return say(f->m, MERGE_BASE_REFUSED, str_dup(e->msg), ret, e);
 	if (r == GIT_MOVED)
 		return say(f->m, MERGE_BASE_MOVED, str_dup(e->msg), ret, e);
+	if (r == 0 && !f->m->beside)
+		tamper_moved(f->m->store,
+			&(struct git_ref_update){.ref = ref, .old = f->base, .new = f->merge});
 	return r;
 }
 

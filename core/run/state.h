@@ -119,7 +119,8 @@ struct live {
 			CANCELLED */
 	bool hard;
 	bool started;
-	bool carried; /* the worktree holds the last attempt's work */
+	bool tamper_due; /* nobody has looked at the shared repository since its agent began */
+	bool carried;    /* the worktree holds the last attempt's work */
 };
 
 struct rplan {
@@ -259,7 +260,9 @@ void tamper_view_deinit(struct tamper_view *v);
 void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret);
 void tamper_forget(struct run *r);
 /* Before the agent of an attempt starts, and after it has ended; inside a transaction. */
-void tamper_begin(struct live *l, struct tamper_view *v);
+int tamper_begin(struct live *l, struct tamper_view *v, struct err *e) MUST_CHECK;
+/* In place of tamper_begin for an attempt that an earlier engine has begun. */
+int tamper_resume(struct live *l, struct err *e) MUST_CHECK;
 int tamper_end(struct live *l, struct tamper_view *v, struct err *e) MUST_CHECK;
 
 /* command.c: one command unit (a set-up command, an invariant), from start to its captured output.

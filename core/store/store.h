@@ -385,6 +385,11 @@ typedef int (*spent_fn)(void *ctx, const char *harness, int64_t tokens);
 int store_each_spent(
 	struct store *s, int64_t plan_id, spent_fn fn, void *ctx, struct err *e) MUST_CHECK;
 
+/* The repository that all worktrees share, as it was seen last while agents ran
+ * (git_tamper_snapshot). Owned; NULL: never. */
+int store_seen(struct store *s, char **ret, struct err *e) MUST_CHECK;
+int store_seen_set(struct store *s, const char *text, struct err *e) MUST_CHECK;
+
 /* "ok", or what PRAGMA integrity_check says; owned. */
 int store_check(struct store *s, char **ret, struct err *e) MUST_CHECK;
 

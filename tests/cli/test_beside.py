@@ -106,6 +106,16 @@ def test_what_an_agent_changes_beside_a_merge_is_still_found(done):
     assert len(findings(done)) == 1
 
 
+def test_a_merge_is_not_held_against_an_agent_that_a_dead_engine_left(beside):
+    beside.busy.process.kill()
+    beside.finish(beside.busy.process)
+    beside.orch("merge", "demo")
+    again = beside.popen("dispatch", "busy")
+    (beside.home / "go").touch()
+    assert beside.finish(again).status == 0
+    assert findings(beside) == []
+
+
 def test_a_red_merge_beside_an_engine(repo):
     repo.orch("dispatch", repo.plan("[invariant:no]\ncommand = test ! -e b\n" + ONE
                                     + "invariants = no\n"))
