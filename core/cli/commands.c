@@ -335,7 +335,8 @@ const struct cli_command cli_commands[] = {
 		.help = "Looks at the repository, the machine, the harnesses and every plan that "
 			"is "
 			"not over, or at PLAN.\nEvery problem with how to mend it; exit status 1 "
-			"when one of them is an error.",
+			"when one of them is an error. Of an invariant that\nis red before any "
+			"task has begun it tells what is known from earlier gates: nothing is run.",
 		.run = cmd_doctor,
 	},
 	{
