@@ -271,6 +271,7 @@ void run_free(struct run *r)
 	engine_actions_deinit(&r->unsaved);
 	reconcile_free(r);
 	map_deinit(&r->harnesses);
+	map_deinit(&r->breakers);
 	engine_free(r->engine);
 	tamper_forget(r);
 	lifecycle_close(r->lifecycle);

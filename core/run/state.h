@@ -171,6 +171,7 @@ struct run {
 	uv_poll_t signals;
 	struct VEC(struct rplan *) plans;
 	struct map harnesses;           /* name -> index + 1 */
+	struct map breakers;            /* name of a credential -> index + 1 */
 	struct VEC(struct live *) live; /* by engine index; NULL: nothing under way */
 	struct VEC(struct engine_event) inbox;
 	struct VEC(char *) inbox_texts; /* owned texts of the inbox's events */

@@ -373,11 +373,11 @@ int store_cache_put(struct store *s, const char *tree, const char *fingerprint,
 /* ---- harnesses ----------------------------------------------------------------------------------
  */
 
-/* A harness that was limited, or refused its login: until when (wall clock ms; 0: it works), and
- * how often in a row without being told until when. */
-int store_breaker(struct store *s, const char *harness, int64_t *ret_open_until, int64_t *ret_level,
-	struct err *e) MUST_CHECK;
-int store_breaker_set(struct store *s, const char *harness, int64_t open_until, int64_t level,
+/* A credential (by a name that does not tell it) that was limited, or refused: until when (wall
+ * clock ms; 0: it works), and how often in a row without being told until when. */
+int store_breaker(struct store *s, const char *credential, int64_t *ret_open_until,
+	int64_t *ret_level, struct err *e) MUST_CHECK;
+int store_breaker_set(struct store *s, const char *credential, int64_t open_until, int64_t level,
 	struct err *e) MUST_CHECK;
 /* fn(ctx, harness, tokens) for every harness that the plan's attempts used; input, output and cache
  * writes. */
