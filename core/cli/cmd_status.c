@@ -12,7 +12,7 @@
 
 #define WATCH_MS 1000
 
-struct status {
+struct look {
 	struct cli *cli;
 	struct cli_site at;
 	const char *plan;
@@ -21,32 +21,37 @@ struct status {
 	char *shown; /* what was printed last */
 };
 
+static char *format(const struct status *status, bool as_json)
+{
+	if (!as_json)
+		return status_text(status);
+	json_t *object = status_json(status);
+	CLEANUP(freep)
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	json_decref(object);
+	return text ? str_printf("%s\n", text) : NULL;
+}
+
 /* One look, as it will be printed; owned. 0 or an exit status. */
-static int look(struct status *s, char **ret)
+static int look_once(struct look *l, char **ret)
 {
 	struct err e = ERR_INIT;
 	int64_t plan_id = 0;
 	char name[101];
-	json_t *status = NULL;
-	if (!s->at.store && site_read(s->at.site, &s->at.store, &e) < 0)
-		return cli_error(s->cli, &e);
-	if (s->plan) {
-		int code = cli_find_plan(s->cli, s->at.store, s->plan, &plan_id, name);
+	CLEANUP(status_deinit) struct status status = {0};
+	if (!l->at.store && site_read(l->at.site, &l->at.store, &e) < 0)
+		return cli_error(l->cli, &e);
+	if (l->plan) {
+		int code = cli_find_plan(l->cli, l->at.store, l->plan, &plan_id, name);
 		if (code)
 			return code;
 	}
-	if (status_json(s->at.site, s->at.store, plan_id, &status, &e) < 0)
-		return cli_error(s->cli, &e);
-	if (s->json) {
-		CLEANUP(freep) char *text = json_dumps(status, JSON_COMPACT | JSON_PRESERVE_ORDER);
-		*ret = text ? str_printf("%s\n", text) : NULL;
-	} else {
-		*ret = status_text(status);
-	}
-	json_decref(status);
+	if (status_read(l->at.site, l->at.store, plan_id, &status, &e) < 0)
+		return cli_error(l->cli, &e);
+	*ret = format(&status, l->json);
 	if (!*ret) {
 		err_nomem(&e);
-		return cli_error(s->cli, &e);
+		return cli_error(l->cli, &e);
 	}
 	return 0;
 }
@@ -58,7 +63,7 @@ static bool stopped(const struct cli *cli)
 	return poll(&p, 1, WATCH_MS) > 0;
 }
 
-static void show(struct status *s, char *text)
+static void show(struct look *s, char *text)
 {
 	bool redraw = s->watch && s->terminal;
 	if (redraw)
@@ -69,11 +74,11 @@ static void show(struct status *s, char *text)
 	s->shown = text;
 }
 
-static int run(struct status *s)
+static int run(struct look *s)
 {
 	for (;;) {
 		char *text = NULL;
-		int status = look(s, &text);
+		int status = look_once(s, &text);
 		if (!text)
 			return status;
 		show(s, text);
@@ -87,7 +92,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"json", no_argument, NULL, 'j'}, {"watch", no_argument, NULL, 'w'}, CLI_OPTIONS};
-	struct status s = {.cli = cli, .at = CLI_SITE_INIT};
+	struct look s = {.cli = cli, .at = CLI_SITE_INIT};
 	int val, status = -1;
 	while ((val = cli_option(cli, argc, argv, options, &status)) != -1) {
 		if (val == CLI_EXIT)

@@ -246,16 +246,6 @@ int engine_add_harness(struct engine *e, const struct engine_harness_init *init,
 	return 0;
 }
 
-static bool ready_before(const struct engine_task *a, const struct engine_task *b)
-{
-	return a->priority > b->priority;
-}
-
-static bool delay_before(const struct engine_task *a, const struct engine_task *b)
-{
-	return a->not_before < b->not_before;
-}
-
 int engine_add_plan(struct engine *e, const struct engine_plan_init *init, uint32_t *ret)
 {
 	struct engine_plan *p = VEC_PUSH(&e->plans);
@@ -266,7 +256,6 @@ int engine_add_plan(struct engine *e, const struct engine_plan_init *init, uint3
 	p->tokens = init->tokens;
 	p->over_budget = init->token_budget > 0 && init->tokens >= init->token_budget;
 	p->drain_deadline = TIME_NEVER;
-	p->ready.before = ready_before;
 	*ret = (uint32_t)(e->plans.count - 1);
 	return 0;
 }
@@ -440,7 +429,6 @@ int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
 {
 	e->actions = actions;
 	e->now = now;
-	e->delay.before = delay_before;
 	vec_foreach(p, &e->plans)
 		if (plan_grow(e, p) < 0)
 			e->out_of_memory = true;
@@ -617,9 +605,9 @@ size_t engine_memory(const struct engine *e)
 {
 	size_t bytes = sizeof(*e) + e->tasks.cap * sizeof(struct engine_task) +
 		       e->edges.cap * sizeof(struct edge) + e->flight.cap * sizeof(uint32_t) +
-		       e->delay.cap * sizeof(uint32_t);
+		       e->delay.cap * sizeof(struct heap_entry);
 	vec_foreach(p, &e->plans)
-		bytes += sizeof(*p) + p->ready.cap * sizeof(uint32_t) +
+		bytes += sizeof(*p) + p->ready.cap * sizeof(struct heap_entry) +
 			 (p->merge_queue.cap + p->gate_queue.cap) * sizeof(uint32_t);
 	return bytes;
 }

@@ -5,12 +5,13 @@
 
 #include "engine/engine.h"
 
-/* A binary heap of task indices. The order is given by a function of two tasks. */
-struct task_heap {
-	uint32_t *items;
-	uint32_t count, cap;
-	bool (*before)(const struct engine_task *a, const struct engine_task *b);
+/* A binary heap: the smallest key first, of equal keys the smallest index. The key is kept with the
+ * task, so that what becomes of the task meanwhile does not upset the order. */
+struct heap_entry {
+	int64_t key;
+	uint32_t task;
 };
+struct task_heap VEC(struct heap_entry);
 
 struct engine_plan {
 	struct engine_plan_init init;
@@ -92,13 +93,9 @@ struct engine {
 /* One counter per harness in a plan; harnesses may have been added since. */
 int plan_grow(struct engine *e, struct engine_plan *p) MUST_CHECK;
 
-/* heap.c: each task compares by its own fields, then by index, so that the order is total. */
-int heap_push(struct engine *e, struct task_heap *h, uint32_t task) MUST_CHECK;
-uint32_t heap_pop(struct engine *e, struct task_heap *h);
-static inline uint32_t heap_top(const struct task_heap *h)
-{
-	return h->count ? h->items[0] : ENGINE_NONE;
-}
+/* heap.c; to pop, the heap must not be empty. */
+int heap_push(struct task_heap *h, int64_t key, uint32_t task) MUST_CHECK;
+uint32_t heap_pop(struct task_heap *h);
 
 /* engine.c */
 static inline struct engine_plan *task_plan(struct engine *e, const struct engine_task *t)

@@ -165,7 +165,8 @@ void task_make_ready(struct engine *e, struct engine_task *t)
 		return;
 	}
 	bool later = t->not_before > e->now;
-	if (heap_push(e, later ? &e->delay : &p->ready, task_index(e, t)) < 0) {
+	struct task_heap *queue = later ? &e->delay : &p->ready;
+	if (heap_push(queue, later ? t->not_before : -(int64_t)t->priority, task_index(e, t)) < 0) {
 		e->out_of_memory = true;
 		return;
 	}
@@ -177,11 +178,8 @@ void task_make_ready(struct engine *e, struct engine_task *t)
 /* Moves what has waited long enough: tasks in backoff, and harnesses whose limit is over. */
 void engine_release_due(struct engine *e)
 {
-	while (e->delay.count > 0) {
-		struct engine_task *t = &e->tasks.items[heap_top(&e->delay)];
-		if (t->not_before > e->now)
-			break;
-		heap_pop(e, &e->delay);
+	while (e->delay.count > 0 && e->delay.items[0].key <= e->now) {
+		struct engine_task *t = &e->tasks.items[heap_pop(&e->delay)];
 		task_plan(e, t)->delayed--;
 		t->queued = false;
 		task_make_ready(e, t);
@@ -198,7 +196,7 @@ int64_t engine_next_time(const struct engine *e)
 {
 	int64_t next = TIME_NEVER;
 	if (e->delay.count > 0)
-		next = e->tasks.items[heap_top(&e->delay)].not_before;
+		next = e->delay.items[0].key;
 	vec_foreach(h, &e->harnesses) {
 		const struct engine_breaker *b = &e->breakers.items[h->breaker];
 		if (h->waiting > 0 && b->open_until != 0 && !b->half_open && b->open_until < next)
@@ -260,7 +258,7 @@ static void task_start(struct engine *e, struct engine_task *t)
 static uint32_t plan_next_task(struct engine *e, struct engine_plan *p)
 {
 	while (p->ready.count > 0) {
-		uint32_t i = heap_pop(e, &p->ready);
+		uint32_t i = heap_pop(&p->ready);
 		struct engine_task *t = &e->tasks.items[i];
 		t->queued = false;
 		if (t->mode != MODE_PENDING || t->deps_left > 0 || t->gone)

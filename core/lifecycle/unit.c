@@ -17,7 +17,7 @@
 #define READ_SIZE    4096
 #define LINE_MAX_LEN (1U << 20)
 #define SEND_MAX_MS  1000
-#define LAST_WAIT_MS 1000
+#define LAST_WAIT_MS 5000
 
 int unit_new(
 	struct lifecycle *lc, const char *id, int dirfd, int fd, struct unit **ret, struct err *e)

@@ -1,235 +1,232 @@
 /* SPDX-License-Identifier: MIT */
 #include "run/status.h"
 
-#include "base/clock.h"
 #include "base/str.h"
-#include "base/vec.h"
 #include "os/cgroup.h"
-#include "run/json_text.h"
 
 #include <errno.h>
 
-/* A task while its object is being completed; json is borrowed from the plan's array. */
-struct entry {
-	int64_t id;
-	json_t *json;
-	bool passed, pending;
-};
-
-struct collect {
+struct reading {
 	const struct site *site;
 	struct store *store;
+	struct status *status;
+	struct status_plan *plan; /* the one whose tasks are read */
+	struct VEC(uint32_t) by_id;
 	struct err *err;
-	json_t *plans;
-	/* The plan that is being collected. */
-	json_t *tasks;
-	struct VEC(struct entry) entries; /* by id */
 };
 
-static int append(json_t *object, const char *key, const char *text)
+/* NULL stays NULL. */
+static int keep(char **ret, const char *text)
 {
-	return json_array_append_new(json_object_get(object, key), json_string(text));
+	*ret = text ? str_dup(text) : NULL;
+	return *ret || !text ? 0 : -ENOMEM;
 }
 
 /* ---- tasks ---- */
 
 static int add_task(void *ctx, const struct task_row *row)
 {
-	struct collect *c = ctx;
-	const char *harness = row->harness ? row->harness : c->site->config->orch.default_harness;
-	json_t *task = json_pack("{s:I, s:s, s:s, s:b, s:o, s:I, s:s?, s:s?, s:o, s:s?, s:o,"
-				 " s:[], s:[], s:s, s:[]}",
-		"id", (json_int_t)row->id, "name", row->name, "status",
-		task_status_name(row->status), "paused", row->paused, "reason",
-		json_text(row->reason), "attempt", (json_int_t)row->attempt, "outcome",
-		row->outcome == OUTCOME_NONE ? NULL : outcome_name(row->outcome), "harness",
-		harness, "branch", json_text(row->branch), "commit", row->commit_oid, "worktree",
-		json_text(row->worktree), "depends_on", "waits_for", "gate", gate_name(row->gate),
-		"invariants");
-	struct entry *entry = task ? VEC_PUSH(&c->entries) : NULL;
-	if (!entry || json_array_append(c->tasks, task) < 0) {
-		json_decref(task);
-		return err_nomem(c->err);
-	}
-	*entry = (struct entry){
+	struct reading *r = ctx;
+	struct status_task *t = VEC_PUSH(&r->plan->tasks);
+	if (!t)
+		return err_nomem(r->err);
+	const char *harness = row->harness ? row->harness : r->site->config->orch.default_harness;
+	*t = (struct status_task){
 		.id = row->id,
-		.json = task,
-		.passed = row->status == TASK_PASSED,
-		.pending = row->status == TASK_PENDING,
+		.status = row->status,
+		.outcome = row->outcome,
+		.gate = row->gate,
+		.paused = row->paused,
+		.attempt = row->attempt,
 	};
-	json_decref(task); /* the array has it */
+	if (keep(&t->name, row->name) < 0 || keep(&t->reason, row->reason) < 0 ||
+		keep(&t->branch, row->branch) < 0 || keep(&t->commit, row->commit_oid) < 0 ||
+		keep(&t->worktree, row->worktree) < 0 || keep(&t->harness, harness) < 0)
+		return err_nomem(r->err);
 	return 0;
 }
 
-static int by_id(const void *a, const void *b)
+static int compare_ids(const void *a, const void *b, void *ctx)
 {
-	int64_t x = ((const struct entry *)a)->id, y = ((const struct entry *)b)->id;
+	const struct status_plan *p = ctx;
+	int64_t x = p->tasks.items[*(const uint32_t *)a].id;
+	int64_t y = p->tasks.items[*(const uint32_t *)b].id;
 	return (x > y) - (x < y);
 }
 
-static struct entry *find(const struct collect *c, int64_t id)
+static int index_tasks(struct reading *r)
 {
-	struct entry key = {.id = id};
-	return c->entries.count
-		       ? bsearch(&key, c->entries.items, c->entries.count, sizeof(key), by_id)
-		       : NULL;
+	r->by_id.count = 0;
+	for (size_t i = 0; i < r->plan->tasks.count; i++) {
+		uint32_t *slot = VEC_PUSH(&r->by_id);
+		if (!slot)
+			return err_nomem(r->err);
+		*slot = (uint32_t)i;
+	}
+	if (r->by_id.count > 0)
+		qsort_r(r->by_id.items, r->by_id.count, sizeof(*r->by_id.items), compare_ids,
+			r->plan);
+	return 0;
+}
+
+/* NULL: imported between two queries, the next look shows it. */
+static struct status_task *find(const struct reading *r, int64_t id)
+{
+	size_t low = 0, high = r->by_id.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		struct status_task *t = &r->plan->tasks.items[r->by_id.items[middle]];
+		if (t->id == id)
+			return t;
+		if (t->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
 }
 
 static int add_edge(void *ctx, int64_t task, int64_t dependency)
 {
-	struct collect *c = ctx;
-	const struct entry *t = find(c, task), *d = find(c, dependency);
+	struct reading *r = ctx;
+	struct status_task *t = find(r, task);
+	const struct status_task *d = find(r, dependency);
 	if (!t || !d)
-		return 0; /* imported between two queries: the next look shows it */
-	const char *name = json_string_value(json_object_get(d->json, "name"));
-	if (append(t->json, "depends_on", name) < 0 ||
-		(t->pending && !d->passed && append(t->json, "waits_for", name) < 0))
-		return err_nomem(c->err);
+		return 0;
+	uint32_t *slot = VEC_PUSH(&t->depends_on);
+	if (!slot)
+		return err_nomem(r->err);
+	*slot = (uint32_t)(d - r->plan->tasks.items);
 	return 0;
 }
 
 static int add_judged(void *ctx, int64_t task, const char *invariant)
 {
-	struct collect *c = ctx;
-	const struct entry *t = find(c, task);
-	return t && append(t->json, "invariants", invariant) < 0 ? err_nomem(c->err) : 0;
+	struct reading *r = ctx;
+	struct status_task *t = find(r, task);
+	return t && strv_add(&t->invariants, invariant) < 0 ? err_nomem(r->err) : 0;
 }
 
 static int set_harness(void *ctx, int64_t task, const char *harness, bool is_command)
 {
-	struct collect *c = ctx;
-	const struct entry *t = find(c, task);
+	struct reading *r = ctx;
+	struct status_task *t = find(r, task);
 	if (!t)
 		return 0;
-	bool known = !json_is_null(json_object_get(t->json, "harness"));
 	if (!harness || !harness[0])
-		harness = !known && is_command ? "shell" : NULL;
-	return harness && json_object_set_new(t->json, "harness", json_string(harness)) < 0
-		       ? err_nomem(c->err)
-		       : 0;
+		harness = !t->harness && is_command ? "shell" : NULL;
+	return harness && str_replace(&t->harness, harness) < 0 ? err_nomem(r->err) : 0;
 }
 
 /* ---- plans ---- */
 
-static json_t *halt_json(const struct plan_row *row)
-{
-	if (!row->halted)
-		return json_null();
-	char at[25];
-	format_time_iso(row->halt_at, at);
-	json_t *also = json_array();
-	for (int i = 0; i < HALT_COUNT; i++)
-		if (row->halt_also & (1U << i))
-			(void)json_array_append_new(
-				also, json_string(halt_reason_name((enum halt_reason)i)));
-	return json_pack("{s:s, s:i, s:s, s:o, s:{s:s?, s:s?, s:o}}", "reason",
-		halt_reason_name(row->halt), "exit_status", halt_reason_status(row->halt), "at", at,
-		"also", also, "commit", "result", row->halt_commit, "oid", row->halt_commit_oid,
-		"why", json_text(row->halt_commit_why));
-}
-
 static int add_plan(void *ctx, const struct plan_row *row)
 {
-	struct collect *c = ctx;
+	struct reading *r = ctx;
+	struct status_plan *p = VEC_PUSH(&r->status->plans);
+	if (!p)
+		return err_nomem(r->err);
+	*p = (struct status_plan){
+		.id = row->id,
+		.status = row->status,
+		.paused = row->paused,
+		.halted = row->halted,
+		.halt = row->halt,
+		.halt_also = row->halt_also,
+		.halt_at = row->halt_at,
+		.tokens = {row->tokens[0], row->tokens[1], row->tokens[2], row->tokens[3]},
+	};
 	/* A branch is there from the first dispatch on. */
-	CLEANUP_STR char *branch = row->worktrees && row->base_oid
-					   ? str_printf("orch/%s/integration", row->name)
-					   : NULL;
-	json_t *plan = json_pack("{s:I, s:s, s:s, s:b, s:o, s:s?, s:o, s:{s:I, s:I, s:I, s:I},"
-				 " s:{s:I, s:n}, s:[]}",
-		"id", (json_int_t)row->id, "name", row->name, "status",
-		plan_status_name(row->status), "paused", row->paused, "base",
-		json_text(row->base_ref ? row->base_ref : row->base), "branch", branch, "halt",
-		halt_json(row), "tokens", "input", (json_int_t)row->tokens[0], "output",
-		(json_int_t)row->tokens[1], "cache_read", (json_int_t)row->tokens[2], "cache_write",
-		(json_int_t)row->tokens[3], "findings", "count", (json_int_t)0, "sha256", "tasks");
-	return plan && json_array_append_new(c->plans, plan) == 0 ? 0 : err_nomem(c->err);
+	bool branch = row->worktrees && row->base_oid;
+	if (branch && !(p->branch = str_printf("orch/%s/integration", row->name)))
+		return err_nomem(r->err);
+	if (keep(&p->name, row->name) < 0 ||
+		keep(&p->base, row->base_ref ? row->base_ref : row->base) < 0 ||
+		keep(&p->halt_commit, row->halt_commit) < 0 ||
+		keep(&p->halt_commit_oid, row->halt_commit_oid) < 0 ||
+		keep(&p->halt_commit_why, row->halt_commit_why) < 0)
+		return err_nomem(r->err);
+	return 0;
 }
 
-static int add_findings(struct collect *c, json_t *plan, int64_t id)
+static int read_tasks(struct reading *r)
 {
-	struct findings f;
-	int r = findings_digest(c->store, id, &f, c->err);
-	if (r < 0 || f.count == 0)
-		return r;
-	json_t *object = json_pack("{s:I, s:s}", "count", (json_int_t)f.count, "sha256", f.sha256);
-	return json_object_set_new(plan, "findings", object) < 0 ? err_nomem(c->err) : 0;
+	int64_t id = r->plan->id;
+	int code = findings_digest(r->store, id, &r->plan->findings, r->err);
+	if (code == 0)
+		code = store_each_task(r->store, id, add_task, r, r->err);
+	if (code == 0)
+		code = index_tasks(r);
+	if (code == 0)
+		code = store_each_edge(r->store, id, add_edge, r, r->err);
+	if (code == 0)
+		code = store_each_judged(r->store, id, add_judged, r, r->err);
+	if (code == 0)
+		code = store_each_task_harness(r->store, id, set_harness, r, r->err);
+	return code;
 }
 
-static int complete_plan(struct collect *c, json_t *plan)
+static int read_plans(struct reading *r, int64_t plan_id)
 {
-	int64_t id = json_integer_value(json_object_get(plan, "id"));
-	c->tasks = json_object_get(plan, "tasks");
-	c->entries.count = 0;
-	int r = add_findings(c, plan, id);
-	if (r == 0)
-		r = store_each_task(c->store, id, add_task, c, c->err);
-	if (r == 0 && c->entries.count > 0)
-		qsort(c->entries.items, c->entries.count, sizeof(*c->entries.items), by_id);
-	if (r == 0)
-		r = store_each_edge(c->store, id, add_edge, c, c->err);
-	if (r == 0)
-		r = store_each_judged(c->store, id, add_judged, c, c->err);
-	if (r == 0)
-		r = store_each_task_harness(c->store, id, set_harness, c, c->err);
-	return r;
-}
-
-static int collect_plans(struct collect *c, int64_t plan_id)
-{
-	int r = plan_id ? store_plan(c->store, plan_id, add_plan, c, c->err)
-			: store_each_plan(c->store, add_plan, c, c->err);
-	size_t i;
-	json_t *plan;
-	json_array_foreach(c->plans, i, plan) {
-		if (r == 0)
-			r = complete_plan(c, plan);
+	int code = plan_id ? store_plan(r->store, plan_id, add_plan, r, r->err)
+			   : store_each_plan(r->store, add_plan, r, r->err);
+	vec_foreach(plan, &r->status->plans) {
+		r->plan = plan;
+		if (code == 0)
+			code = read_tasks(r);
 	}
-	return r;
+	return code;
 }
 
-/* What containment comes to here; NULL: none that works. */
 static const char *containment_name(const struct config *config)
 {
 	struct err why = ERR_INIT;
-	switch (config->orch.containment) {
-	case CONFIG_CONTAINMENT_AUTO:
-		return config_containment_name(cgroup_probe(&why) == 0
-						       ? CONFIG_CONTAINMENT_CGROUP
-						       : CONFIG_CONTAINMENT_SUBREAPER);
-	case CONFIG_CONTAINMENT_CGROUP:
-	case CONFIG_CONTAINMENT_SUBREAPER:
+	if (config->orch.containment != CONFIG_CONTAINMENT_AUTO)
 		return config_containment_name(config->orch.containment);
-	default:
-		return NULL;
-	}
+	return config_containment_name(
+		cgroup_probe(&why) == 0 ? CONFIG_CONTAINMENT_CGROUP : CONFIG_CONTAINMENT_SUBREAPER);
 }
 
-int status_json(
-	const struct site *site, struct store *store, int64_t plan_id, json_t **ret, struct err *e)
+int status_read(const struct site *site, struct store *store, int64_t plan_id, struct status *ret,
+	struct err *e)
 {
-	struct site_engine engine;
-	int r = site_engine(site, &engine, e);
-	if (r < 0)
-		return r;
-	json_t *pid = engine.pid ? json_integer(engine.pid) : json_null();
-	json_t *status = json_pack("{s:i, s:{s:b, s:o, s:s?}, s:[]}", "version", 1, "engine",
-		"running", engine.running, "pid", pid, "containment",
-		containment_name(site->config), "plans");
-	if (!status)
-		return err_nomem(e);
-	struct collect c = {
-		.site = site,
-		.store = store,
-		.err = e,
-		.plans = json_object_get(status, "plans"),
-	};
-	r = store ? collect_plans(&c, plan_id) : 0;
-	VEC_FREE(&c.entries);
-	if (r < 0) {
-		json_decref(status);
-		return r;
-	}
-	*ret = status;
-	return 0;
+	struct reading r = {.site = site, .store = store, .status = ret, .err = e};
+	*ret = (struct status){.containment = containment_name(site->config)};
+	int code = site_engine(site, &ret->engine, e);
+	if (code == 0 && store)
+		code = read_plans(&r, plan_id);
+	VEC_FREE(&r.by_id);
+	return code;
+}
+
+bool status_waits_for(const struct status_plan *p, const struct status_task *t, uint32_t index)
+{
+	return t->status == TASK_PENDING && p->tasks.items[index].status != TASK_PASSED;
+}
+
+static void task_deinit(struct status_task *t)
+{
+	char *const texts[] = {t->name, t->reason, t->branch, t->commit, t->worktree, t->harness};
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		free(texts[i]);
+	VEC_FREE(&t->depends_on);
+	strv_free(t->invariants);
+}
+
+static void plan_deinit(struct status_plan *p)
+{
+	char *const texts[] = {p->name, p->base, p->branch, p->halt_commit, p->halt_commit_oid,
+		p->halt_commit_why};
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		free(texts[i]);
+	vec_foreach(t, &p->tasks)
+		task_deinit(t);
+	VEC_FREE(&p->tasks);
+}
+
+void status_deinit(struct status *s)
+{
+	vec_foreach(p, &s->plans)
+		plan_deinit(p);
+	VEC_FREE(&s->plans);
 }
