@@ -94,6 +94,9 @@ int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret);
  * engine for this one change (as CLI_WRITE).
  */
 int cli_site_open_change(struct cli *cli, struct cli_site *ret);
+/* The same for a site that is open: the engine that was there may have ended, or another one come.
+ */
+int cli_site_reopen_change(struct cli_site *at, struct err *e) MUST_CHECK;
 /* Only directory, repository and configuration. */
 int cli_site_open_bare(struct cli *cli, struct cli_site *ret);
 /* The same, and the state directory is made; no lock, no database. */

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "git/guard.h"
 #include "git/integrate.h"
+#include "run/hold.h"
 #include "run/missing.h"
 #include "run/preflight.h"
 #include "server/server.h"
@@ -510,6 +511,8 @@ static int dispatch_plan(struct dispatch *d)
 			d->plan, d->plan);
 		return 2;
 	}
+	if (hold_check(d->at.site, d->plan_id, &e) < 0)
+		return cli_error(d->cli, &e);
 	status = find_targets(d);
 	if (status == 0)
 		status = look_first(d);

@@ -2,11 +2,16 @@
 /* orch merge: what a plan has integrated into the branch it started from. */
 #include "cli/commands.h"
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "run/json_text.h"
 #include "run/merge_base.h"
+#include "server/client.h"
 
 #include <string.h>
+
+#define ASK_TIMEOUT_MS 10000
 
 struct merging {
 	struct cli *cli;
@@ -45,6 +50,22 @@ static void on_result(
 		print_output("stderr", r->errout);
 	}
 	fflush(stdout);
+}
+
+/* An engine that runs must not take the move for an agent's doing; without one nobody looks. */
+static void on_moves(
+	void *ctx, const char *ref, const struct git_oid *from, const struct git_oid *to)
+{
+	struct merging *m = ctx;
+	struct err e = ERR_INIT;
+	json_t *result = NULL;
+	if (m->at.engine < 0)
+		return;
+	json_t *params = json_pack("{s:s, s:s, s:s}", "ref", ref, "from", from->hex, "to", to->hex);
+	if (client_call(m->at.engine, "ref.moves", params, deadline_after(ASK_TIMEOUT_MS), &result,
+		    &e) < 0)
+		log_debug("%s", e.msg); /* it has ended, or is about to */
+	json_decref(result);
 }
 
 static const char *outcome_word(enum merge_base_outcome outcome, bool dry_run)
@@ -154,7 +175,7 @@ static int merge(struct merging *m, const char *name)
 {
 	struct err e = ERR_INIT;
 	int64_t id;
-	int status = cli_site_open(m->cli, CLI_WRITE, &m->at);
+	int status = cli_site_open_change(m->cli, &m->at);
 	if (status == 0)
 		status = cli_find_plan(m->cli, m->at.store, name, &id, m->plan);
 	if (status)
@@ -162,10 +183,12 @@ static int merge(struct merging *m, const char *name)
 	struct merge_base b = {
 		.site = m->at.site,
 		.store = m->at.store,
+		.beside = m->at.engine >= 0,
 		.plan_id = id,
 		.signal_fd = m->cli->signal_fd,
 		.dry_run = m->dry_run,
 		.told = on_result,
+		.moves = on_moves,
 		.ctx = m,
 	};
 	enum merge_base_outcome outcome;

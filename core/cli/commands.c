@@ -301,7 +301,9 @@ const struct cli_command cli_commands[] = {
 			"refused "
 			"(a dirty checkout), in\nconflict, or red, and nothing was changed; 65: "
 			"work "
-			"that passed is not in the integration\nbranch.",
+			"that passed is not in the integration\nbranch; 69: another merge or "
+			"cleanup is at work. Of a plan that is under way, what it has\nintegrated "
+			"by then is merged.",
 		.run = cmd_merge,
 		.reads_signals = true,
 	},
@@ -311,7 +313,9 @@ const struct cli_command cli_commands[] = {
 		.summary = "remove the worktrees, branches and refs that a plan left",
 		.help = "What was recorded of the plan stays. Branches that are not merged into "
 			"the "
-			"base are kept,\nwith exit status 1, unless --force is given.",
+			"base are kept,\nwith exit status 1, unless --force is given; so is all of "
+			"a plan that is under way (--all says\nso and leaves it out). Exit status "
+			"69: another merge or cleanup is at work.",
 		.run = cmd_cleanup,
 	},
 	{
@@ -331,7 +335,8 @@ const struct cli_command cli_commands[] = {
 		.help = "Looks at the repository, the machine, the harnesses and every plan that "
 			"is "
 			"not over, or at PLAN.\nEvery problem with how to mend it; exit status 1 "
-			"when one of them is an error.",
+			"when one of them is an error. Of an invariant that\nis red before any "
+			"task has begun it tells what is known from earlier gates: nothing is run.",
 		.run = cmd_doctor,
 	},
 	{

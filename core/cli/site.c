@@ -50,22 +50,26 @@ int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret)
 	return r < 0 ? cli_error(cli, &e) : 0;
 }
 
+int cli_site_reopen_change(struct cli_site *at, struct err *e)
+{
+	store_close(TAKE(at->store));
+	closep(&at->engine);
+	closep(&at->lock);
+	at->engine = at->lock = -1;
+	if (client_connect(at->site->state_dir, &at->engine, e) == 0)
+		return site_read(at->site, &at->store, e);
+	*e = ERR_INIT;
+	int r = site_lock(at->site, &at->lock, e);
+	return r < 0 ? r : store_open(at->site->state_dir, STORE_WRITE, &at->store, e);
+}
+
 int cli_site_open_change(struct cli *cli, struct cli_site *ret)
 {
 	struct err e = ERR_INIT;
 	int status = open_site(cli, true, ret);
-	if (status)
-		return status;
-	int r = client_connect(ret->site->state_dir, &ret->engine, &e);
-	if (r == 0) {
-		r = site_read(ret->site, &ret->store, &e);
-	} else {
-		e = ERR_INIT;
-		r = site_lock(ret->site, &ret->lock, &e);
-		if (r == 0)
-			r = store_open(ret->site->state_dir, STORE_WRITE, &ret->store, &e);
-	}
-	return r < 0 ? cli_error(cli, &e) : 0;
+	if (status == 0 && cli_site_reopen_change(ret, &e) < 0)
+		status = cli_error(cli, &e);
+	return status;
 }
 
 void cli_site_close(struct cli_site *s)

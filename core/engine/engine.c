@@ -211,24 +211,37 @@ void engine_free(struct engine *e)
 	VEC_FREE(&e->plans);
 	VEC_FREE(&e->tasks);
 	VEC_FREE(&e->edges);
+	VEC_FREE(&e->breakers);
 	VEC_FREE(&e->harnesses);
 	VEC_FREE(&e->flight);
 	free(e->delay.items);
 	free(e);
 }
 
+int engine_add_breaker(struct engine *e, const struct engine_breaker_init *init, uint32_t *ret)
+{
+	struct engine_breaker *b = VEC_PUSH(&e->breakers);
+	if (!b)
+		return -ENOMEM;
+	b->open_until = init->open_until;
+	b->level = init->level;
+	/* A person dispatches after a login was refused: one task tries whether it works now. */
+	b->half_open = init->open_until == TIME_NEVER;
+	b->probe = ENGINE_NONE;
+	*ret = (uint32_t)(e->breakers.count - 1);
+	return 0;
+}
+
 int engine_add_harness(struct engine *e, const struct engine_harness_init *init, uint32_t *ret)
 {
 	struct engine_harness *h = VEC_PUSH(&e->harnesses);
+	assert(init->breaker < e->breakers.count);
 	if (!h)
 		return -ENOMEM;
+	h->breaker = init->breaker;
 	h->max_agents = init->max_agents;
 	h->token_budget = init->token_budget;
-	h->open_until = init->open_until;
-	h->level = init->level;
-	/* A person dispatches after a login was refused: one task tries whether it works now. */
-	h->half_open = init->open_until == TIME_NEVER;
-	h->waiting_head = h->waiting_tail = h->probe = ENGINE_NONE;
+	h->waiting_head = h->waiting_tail = ENGINE_NONE;
 	*ret = (uint32_t)(e->harnesses.count - 1);
 	return 0;
 }

@@ -183,13 +183,18 @@ struct engine_task_init {
 	bool has_commit;
 };
 
-struct engine_harness_init {
-	uint32_t max_agents;   /* 0: only the engine's own limit */
-	uint64_t token_budget; /* of one plan through this harness, 0: none */
-	/* Its breaker, as it was saved: until when it is open (0: closed; TIME_NEVER: a person has
-	 * to act, and dispatching again is that), and how often in a row it was opened unasked. */
+/* What a limit or a refused login holds for: a credential, which several harnesses may have in
+ * common. As it was saved: until when it is open (0: closed; TIME_NEVER: a person has to act, and
+ * dispatching again is that), and how often in a row it was opened unasked. */
+struct engine_breaker_init {
 	int64_t open_until;
 	uint32_t level;
+};
+
+struct engine_harness_init {
+	uint32_t breaker;
+	uint32_t max_agents;   /* 0: only the engine's own limit */
+	uint64_t token_budget; /* of one plan through this harness, 0: none */
 };
 
 struct engine;
@@ -200,6 +205,8 @@ DEFINE_FREEP(engine_freep, struct engine, engine_free)
 
 /* Each returns the index of the new thing (from 0) in *ret, or -ENOMEM. All before engine_begin().
  */
+int engine_add_breaker(
+	struct engine *e, const struct engine_breaker_init *init, uint32_t *ret) MUST_CHECK;
 int engine_add_harness(
 	struct engine *e, const struct engine_harness_init *init, uint32_t *ret) MUST_CHECK;
 int engine_add_plan(
@@ -272,7 +279,7 @@ struct engine_event {
 enum engine_action_kind {
 	ACT_SAVE_TASK, /* a transition: one row of history, the task's row, the attempt's row */
 	ACT_SAVE_PLAN,
-	ACT_SAVE_HARNESS, /* its breaker: open_until, level */
+	ACT_SAVE_BREAKER, /* open_until, level */
 	ACT_PREPARE, /* worktree, files to copy, set-up command; carry: from the last attempt's tree
 		      */
 	ACT_START,   /* the agent */
@@ -305,8 +312,8 @@ struct engine_action {
 	bool halted;
 	enum halt_reason halt;
 	uint32_t also; /* bit mask of further halt reasons that hold */
-	/* ACT_SAVE_HARNESS */
-	uint32_t harness;
+	/* ACT_SAVE_BREAKER */
+	uint32_t breaker;
 	uint32_t level;
 	int64_t open_until;
 	/* ACT_KILL */
@@ -376,7 +383,9 @@ int engine_add_spent(struct engine *e, uint32_t plan, uint32_t harness, uint64_t
 
 /* The next time at which the engine wants EVENT_TICK; TIME_NEVER: none. */
 int64_t engine_next_time(const struct engine *e);
-/* Nothing is under way, and every admitted plan has halted. */
+/* Nothing is under way for the plan, and if it was dispatched, it has halted. */
+bool engine_plan_is_over(const struct engine *e, uint32_t plan);
+/* That is so of every plan. */
 bool engine_is_done(const struct engine *e);
 
 /* Views; pointers are valid until the next engine_add_*. */

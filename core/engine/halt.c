@@ -157,10 +157,20 @@ void engine_settle(struct engine *e)
 	}
 }
 
+static bool plan_is_over(const struct engine *e, const struct engine_plan *p)
+{
+	return p->init.admit == ADMIT_ALL ? p->halted : !plan_is_busy(e, p);
+}
+
+bool engine_plan_is_over(const struct engine *e, uint32_t plan)
+{
+	return plan_is_over(e, &e->plans.items[plan]);
+}
+
 bool engine_is_done(const struct engine *e)
 {
 	vec_foreach(p, &e->plans)
-		if (p->init.admit == ADMIT_ALL ? !p->halted : plan_is_busy(e, p))
+		if (!plan_is_over(e, p))
 			return false;
 	return true;
 }

@@ -47,16 +47,20 @@ struct engine_plan {
 	bool halted;
 };
 
+struct engine_breaker {
+	uint32_t probe;     /* the one task that tries whether the limit is over, or ENGINE_NONE */
+	uint32_t level;     /* how often in a row it was limited without being told until when */
+	int64_t open_until; /* 0 closed; TIME_NEVER: until a person acts */
+	bool half_open;     /* the time has come: one probe may start */
+};
+
 struct engine_harness {
+	uint32_t breaker;
 	uint32_t max_agents;
 	uint64_t token_budget;
 	uint32_t slots;
 	uint32_t waiting_head, waiting_tail; /* chain of tasks, first come first served */
 	uint32_t waiting;
-	uint32_t probe;     /* the one task that tries whether the limit is over, or ENGINE_NONE */
-	uint32_t level;     /* how often in a row it was limited without being told until when */
-	int64_t open_until; /* breaker: 0 closed; TIME_NEVER: until a person acts */
-	bool half_open;     /* the time has come: one probe may start */
 };
 
 struct edge {
@@ -69,6 +73,7 @@ struct engine {
 	struct VEC(struct engine_task) tasks;
 	struct VEC(struct edge) edges;
 	struct VEC(struct engine_plan) plans;
+	struct VEC(struct engine_breaker) breakers;
 	struct VEC(struct engine_harness) harnesses;
 	struct VEC(uint32_t) flight;
 	struct task_heap delay;
@@ -101,6 +106,10 @@ static inline uint32_t task_index(const struct engine *e, const struct engine_ta
 {
 	return (uint32_t)(t - e->tasks.items);
 }
+static inline struct engine_breaker *task_breaker(struct engine *e, const struct engine_task *t)
+{
+	return &e->breakers.items[e->harnesses.items[t->harness].breaker];
+}
 /* A new action of the step; a scratch one (and out_of_memory set) when memory is out. */
 struct engine_action *action_add(struct engine *e, enum engine_action_kind kind);
 struct engine_action *action_add_task(
@@ -124,9 +133,9 @@ void task_make_ready(struct engine *e, struct engine_task *t);
 bool harness_is_spent(
 	const struct engine *e, const struct engine_plan *p, const struct engine_task *t);
 void harness_freed(struct engine *e, struct engine_harness *h);
-void harness_limited(struct engine *e, struct engine_task *t, int64_t until);
-void harness_worked(struct engine *e, struct engine_task *t);
-void harness_unproven(struct engine *e, struct engine_task *t);
+void breaker_limited(struct engine *e, struct engine_task *t, int64_t until);
+void breaker_worked(struct engine *e, struct engine_task *t);
+void breaker_unproven(struct engine *e, struct engine_task *t);
 bool harness_is_down(const struct engine *e, const struct engine_harness *h);
 bool plan_may_start(const struct engine *e, const struct engine_plan *p);
 bool plan_cap_reached(const struct engine_plan *p);

@@ -103,13 +103,13 @@ void task_fail(struct engine *e, struct engine_task *t, struct reason why, int64
 	if (rule.counts)
 		p->failed_row++;
 	if (t->outcome == OUTCOME_RATE_LIMITED)
-		harness_limited(e, t, until);
+		breaker_limited(e, t, until);
 	else if (t->outcome == OUTCOME_AUTH_FAILED)
-		harness_limited(e, t, TIME_NEVER);
+		breaker_limited(e, t, TIME_NEVER);
 	else if (rule.proves)
-		harness_worked(e, t);
+		breaker_worked(e, t);
 	else
-		harness_unproven(e, t);
+		breaker_unproven(e, t);
 	/* What a person approved is carried on, a conflict or a red merge notwithstanding. */
 	t->carry = t->approved;
 	t->not_before = 0;

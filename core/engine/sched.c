@@ -1,22 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Which task starts next: ready queues, times to wait for, and each harness's slots and breaker. */
+/* Which task starts next: ready queues, times to wait for, slots and breakers. */
 #include "engine/model.h"
 
 #include <assert.h>
 
-#define HARNESS_WAIT_FIRST_MS 60000
-#define HARNESS_WAIT_MAX_MS   1800000
+#define BREAKER_WAIT_FIRST_MS 60000
+#define BREAKER_WAIT_MAX_MS   1800000
 
 /* ---- harnesses ---- */
-
-/* What is known of its breaker is known to the next engine, too. */
-static void harness_save(struct engine *e, const struct engine_harness *h)
-{
-	struct engine_action *a = action_add(e, ACT_SAVE_HARNESS);
-	a->harness = (uint32_t)(h - e->harnesses.items);
-	a->open_until = h->open_until;
-	a->level = h->level;
-}
 
 bool harness_is_spent(
 	const struct engine *e, const struct engine_plan *p, const struct engine_task *t)
@@ -27,16 +18,23 @@ bool harness_is_spent(
 
 bool harness_is_down(const struct engine *e, const struct engine_harness *h)
 {
-	if (h->open_until == 0 || h->half_open)
+	const struct engine_breaker *b = &e->breakers.items[h->breaker];
+	if (b->open_until == 0 || b->half_open)
 		return false;
-	return h->open_until == TIME_NEVER || h->open_until - e->now > e->config.max_wait_ms;
+	return b->open_until == TIME_NEVER || b->open_until - e->now > e->config.max_wait_ms;
 }
 
-static bool harness_accepts(const struct engine_harness *h)
+static bool harness_has_slot(const struct engine_harness *h)
 {
-	if (h->open_until != 0 && !(h->half_open && h->probe == ENGINE_NONE))
-		return false;
 	return h->max_agents == 0 || h->slots < h->max_agents;
+}
+
+static bool harness_accepts(const struct engine *e, const struct engine_harness *h)
+{
+	const struct engine_breaker *b = &e->breakers.items[h->breaker];
+	if (b->open_until != 0 && !(b->half_open && b->probe == ENGINE_NONE))
+		return false;
+	return harness_has_slot(h);
 }
 
 static void harness_wait(struct engine *e, struct engine_harness *h, struct engine_task *t)
@@ -53,8 +51,8 @@ static void harness_wait(struct engine *e, struct engine_harness *h, struct engi
 	task_plan(e, t)->waiting[t->harness]++;
 }
 
-/* One that was taken out of its plan makes room for the next. */
-static void harness_release_one(struct engine *e, struct engine_harness *h)
+/* One that was taken out of its plan makes room for the next; false: all of them were. */
+static bool harness_release_one(struct engine *e, struct engine_harness *h)
 {
 	struct engine_task *t;
 	do {
@@ -68,61 +66,89 @@ static void harness_release_one(struct engine *e, struct engine_harness *h)
 		task_plan(e, t)->waiting[t->harness]--;
 	} while (t->gone && h->waiting > 0);
 	task_make_ready(e, t);
+	return !t->gone;
 }
 
 void harness_freed(struct engine *e, struct engine_harness *h)
 {
-	if (h->waiting > 0 && harness_accepts(h))
-		harness_release_one(e, h);
+	if (h->waiting > 0 && harness_accepts(e, h))
+		IGNORE(harness_release_one(e, h));
 }
 
-void harness_limited(struct engine *e, struct engine_task *t, int64_t until)
+/* ---- breakers: of a credential, whichever harnesses use it ---- */
+
+/* What is known of it is known to the next engine, too. */
+static void breaker_save(struct engine *e, const struct engine_breaker *b)
 {
-	struct engine_harness *h = &e->harnesses.items[t->harness];
+	struct engine_action *a = action_add(e, ACT_SAVE_BREAKER);
+	a->breaker = (uint32_t)(b - e->breakers.items);
+	a->open_until = b->open_until;
+	a->level = b->level;
+}
+
+static bool is_behind(
+	const struct engine *e, const struct engine_harness *h, const struct engine_breaker *b)
+{
+	return h->waiting > 0 && &e->breakers.items[h->breaker] == b;
+}
+
+/* A probe, of a harness that can start one: where none can, its next free slot does. */
+static void breaker_release_one(struct engine *e, const struct engine_breaker *b)
+{
+	vec_foreach(h, &e->harnesses)
+		if (is_behind(e, h, b) && harness_has_slot(h) && harness_release_one(e, h))
+			return;
+}
+
+void breaker_limited(struct engine *e, struct engine_task *t, int64_t until)
+{
+	struct engine_breaker *b = task_breaker(e, t);
 	if (until == 0) {
-		int64_t wait = HARNESS_WAIT_FIRST_MS;
-		for (uint32_t i = 0; i < h->level && wait < HARNESS_WAIT_MAX_MS; i++)
+		int64_t wait = BREAKER_WAIT_FIRST_MS;
+		for (uint32_t i = 0; i < b->level && wait < BREAKER_WAIT_MAX_MS; i++)
 			wait *= 2;
-		if (wait > HARNESS_WAIT_MAX_MS)
-			wait = HARNESS_WAIT_MAX_MS;
-		h->level++;
+		if (wait > BREAKER_WAIT_MAX_MS)
+			wait = BREAKER_WAIT_MAX_MS;
+		b->level++;
 		until = e->now + wait;
 	}
 	if (until <= e->now)
 		until = e->now + 1;
-	if (until > h->open_until || h->half_open)
-		h->open_until = until;
-	h->half_open = false;
-	if (h->probe == task_index(e, t))
-		h->probe = ENGINE_NONE;
-	harness_save(e, h);
+	if (until > b->open_until || b->half_open)
+		b->open_until = until;
+	b->half_open = false;
+	if (b->probe == task_index(e, t))
+		b->probe = ENGINE_NONE;
+	breaker_save(e, b);
 }
 
-/* An attempt ended for a reason that is not a limit: the harness works. */
-void harness_worked(struct engine *e, struct engine_task *t)
+/* An attempt ended for a reason that is not a limit: the credential works. */
+void breaker_worked(struct engine *e, struct engine_task *t)
 {
-	struct engine_harness *h = &e->harnesses.items[t->harness];
-	if (h->open_until == 0 || h->probe != task_index(e, t))
+	struct engine_breaker *b = task_breaker(e, t);
+	if (b->open_until == 0 || b->probe != task_index(e, t))
 		return;
-	h->open_until = 0;
-	h->half_open = false;
-	h->level = 0;
-	h->probe = ENGINE_NONE;
-	harness_save(e, h);
-	for (uint32_t n = h->waiting; n > 0 && h->waiting > 0; n--)
-		harness_release_one(e, h);
+	b->open_until = 0;
+	b->half_open = false;
+	b->level = 0;
+	b->probe = ENGINE_NONE;
+	breaker_save(e, b);
+	vec_foreach(h, &e->harnesses)
+		while (is_behind(e, h, b))
+			IGNORE(harness_release_one(e, h));
 }
 
-/* The probe ended, or never ran, for a reason that says nothing of the harness: another one tries.
+/* The probe ended, or never ran, for a reason that says nothing of the credential: another one
+ * tries.
  */
-void harness_unproven(struct engine *e, struct engine_task *t)
+void breaker_unproven(struct engine *e, struct engine_task *t)
 {
-	struct engine_harness *h = &e->harnesses.items[t->harness];
-	if (h->probe != task_index(e, t))
+	struct engine_breaker *b = task_breaker(e, t);
+	if (b->probe != task_index(e, t))
 		return;
-	h->probe = ENGINE_NONE;
-	if (h->half_open && h->waiting > 0)
-		harness_release_one(e, h);
+	b->probe = ENGINE_NONE;
+	if (b->half_open)
+		breaker_release_one(e, b);
 }
 
 /* ---- ready and delayed tasks ---- */
@@ -158,12 +184,11 @@ void engine_release_due(struct engine *e)
 		t->queued = false;
 		task_make_ready(e, t);
 	}
-	vec_foreach(h, &e->harnesses) {
-		if (h->open_until == 0 || h->half_open || h->open_until > e->now)
+	vec_foreach(b, &e->breakers) {
+		if (b->open_until == 0 || b->half_open || b->open_until > e->now)
 			continue;
-		h->half_open = true;
-		if (h->waiting > 0)
-			harness_release_one(e, h);
+		b->half_open = true;
+		breaker_release_one(e, b);
 	}
 }
 
@@ -172,9 +197,11 @@ int64_t engine_next_time(const struct engine *e)
 	int64_t next = TIME_NEVER;
 	if (e->delay.count > 0)
 		next = e->delay.items[0].key;
-	vec_foreach(h, &e->harnesses)
-		if (h->open_until != 0 && !h->half_open && h->waiting > 0 && h->open_until < next)
-			next = h->open_until;
+	vec_foreach(h, &e->harnesses) {
+		const struct engine_breaker *b = &e->breakers.items[h->breaker];
+		if (h->waiting > 0 && b->open_until != 0 && !b->half_open && b->open_until < next)
+			next = b->open_until;
+	}
 	vec_foreach(p, &e->plans)
 		if (p->drain_deadline < next)
 			next = p->drain_deadline;
@@ -208,9 +235,9 @@ static bool slot_free(const struct engine *e, const struct engine_plan *p)
 static void task_start(struct engine *e, struct engine_task *t)
 {
 	struct engine_plan *p = task_plan(e, t);
-	struct engine_harness *h = &e->harnesses.items[t->harness];
-	if (h->half_open)
-		h->probe = task_index(e, t);
+	struct engine_breaker *b = task_breaker(e, t);
+	if (b->half_open)
+		b->probe = task_index(e, t);
 	if (!t->attempt_open) {
 		t->attempt++;
 		t->attempt_open = true;
@@ -246,7 +273,7 @@ static uint32_t plan_next_task(struct engine *e, struct engine_plan *p)
 			continue;
 		}
 		struct engine_harness *h = &e->harnesses.items[t->harness];
-		if (!harness_accepts(h)) {
+		if (!harness_accepts(e, h)) {
 			harness_wait(e, h, t);
 			continue;
 		}
@@ -341,7 +368,7 @@ const char *engine_why_waiting(const struct engine *e, uint32_t task)
 		return "waits for a dependency";
 	if (t->not_before > e->now)
 		return "waits before the next attempt";
-	if (e->harnesses.items[t->harness].open_until != 0)
+	if (e->breakers.items[e->harnesses.items[t->harness].breaker].open_until != 0)
 		return "waits for its harness";
 	if (e->hold)
 		return "waits for free memory or disk";

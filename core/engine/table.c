@@ -78,7 +78,7 @@ static void task_judge(struct engine *e, struct engine_task *t, bool green, cons
 /* The attempt ended well and its tree is safe. */
 static void task_check(struct engine *e, struct engine_task *t)
 {
-	harness_worked(e, t);
+	breaker_worked(e, t);
 	if (!t->has_checks) {
 		task_enter(e, t, MODE_CHECKABLE, NO_REASON);
 		task_judge(e, t, true, NULL);
@@ -107,7 +107,7 @@ static void attempt_fail(struct engine *e, struct engine_task *t, const struct e
 /* Its attempt keeps the number for the next start. */
 static void never_ran(struct engine *e, struct engine_task *t)
 {
-	harness_unproven(e, t);
+	breaker_unproven(e, t);
 	task_plan(e, t)->started--;
 	task_enter(e, t, MODE_PENDING, NO_REASON);
 	task_make_ready(e, t);

@@ -34,6 +34,10 @@ int git_preflight(const struct git_ctx *ctx, const char *plan, const char *workt
  */
 int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e) MUST_CHECK;
 int git_tamper_diff(const char *before, const char *after, char ***ret_changes) MUST_CHECK;
+/* Brings refs in `before` to where they are in `after` if these moves, one after the other, lead
+ * there; after NULL: to where they lead. */
+void git_tamper_follow(
+	char *before, const char *after, const struct git_ref_update *moves, size_t n);
 
 /*
  * Takes <state dir>/git.lock, to be the lock_fd of every git_ctx. Waits until no git of an earlier
@@ -42,6 +46,12 @@ int git_tamper_diff(const char *before, const char *after, char ***ret_changes) 
  */
 #define GIT_LOCK_WAIT_MS 10000
 int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct err *e) MUST_CHECK;
+
+/*
+ * <state dir>/merge.lock: held by an `orch merge` or `orch cleanup`, whose gits inherit it when an
+ * engine has git.lock. What they work with is mended by nobody meanwhile.
+ */
+#define GIT_MERGE_LOCK "merge.lock"
 
 /*
  * With git.lock held: removes *.lock under refs/heads/orch and refs/orch, and in git's directories

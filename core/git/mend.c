@@ -98,16 +98,18 @@ static bool is_live(char *const *live, const char *path)
 	return false;
 }
 
-static int remove_leftovers(const struct git_repo *repo, struct err *e)
+/* What an `orch merge` or `orch cleanup` may be using is left to a later start. */
+static int remove_leftovers(const struct git_repo *repo, bool merging, struct err *e)
 {
 	static const char *const prefixes[] = {
 		GIT_INDEX_PREFIX, GIT_MERGE_PREFIX, GIT_TRASH_PREFIX};
+	const size_t n = merging ? 1 : sizeof(prefixes) / sizeof(prefixes[0]);
 	CLEANUP_STR char *state = git_state_dir(repo);
 	DIR *d = state ? opendir(state) : NULL;
 	int r = state ? 0 : err_nomem(e);
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL)
-		for (size_t i = 0; r == 0 && i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		for (size_t i = 0; r == 0 && i < n; i++)
 			if (str_starts(entry->d_name, prefixes[i]))
 				r = dir_remove_tree(dirfd(d), entry->d_name, e);
 	if (d)
@@ -115,10 +117,24 @@ static int remove_leftovers(const struct git_repo *repo, struct err *e)
 	return r;
 }
 
-int git_mend_refs(const struct git_ctx *ctx, struct err *e)
+/* Whether somebody merges beside us; else *ret_fd keeps them out until it is closed. */
+static int look_for_merge(const struct git_repo *repo, int *ret_fd, bool *ret, struct err *e)
+{
+	CLEANUP_STR char *state = git_state_dir(repo);
+	CLEANUP_STR char *path = state ? path_join(state, GIT_MERGE_LOCK) : NULL;
+	int r = path ? dir_make(AT_FDCWD, state, 0700, e) : err_nomem(e);
+	if (r == 0)
+		r = lock_take(AT_FDCWD, path, 0, ret_fd, e);
+	*ret = r == LOCK_HELD;
+	return r == LOCK_HELD ? 0 : r;
+}
+
+static int mend_refs(const struct git_ctx *ctx, bool merging, struct err *e)
 {
 	static const char *const dirs[] = {"refs/heads/orch", "refs/orch", "logs/refs/heads/orch"};
-	int r = remove_leftovers(ctx->repo, e);
+	int r = remove_leftovers(ctx->repo, merging, e);
+	/* A cleanup that is at work deletes refs of a plan that nobody else writes to: it does not
+	 * miss its locks. */
 	for (size_t i = 0; r == 0 && i < sizeof(dirs) / sizeof(dirs[0]); i++) {
 		CLEANUP_STR char *dir = path_join(ctx->repo->common_dir, dirs[i]);
 		r = dir ? remove_locks(dir, 0, e) : err_nomem(e);
@@ -126,16 +142,28 @@ int git_mend_refs(const struct git_ctx *ctx, struct err *e)
 	return r;
 }
 
+int git_mend_refs(const struct git_ctx *ctx, struct err *e)
+{
+	CLEANUP(closep) int merge_lock = -1;
+	bool merging = false;
+	int r = look_for_merge(ctx->repo, &merge_lock, &merging, e);
+	return r < 0 ? r : mend_refs(ctx, merging, e);
+}
+
 int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *live, struct err *e)
 {
-	int r = git_mend_refs(ctx, e);
+	CLEANUP(closep) int merge_lock = -1;
 	CLEANUP_STRV char **paths = NULL;
+	bool merging = false;
+	int r = look_for_merge(ctx->repo, &merge_lock, &merging, e);
+	if (r == 0)
+		r = mend_refs(ctx, merging, e);
 	if (r == 0)
 		r = git_worktree_list(ctx, worktree_root, &paths, e);
 	for (size_t i = 0; r == 0 && paths && paths[i]; i++) {
 		CLEANUP_STR char *admin = NULL;
 		struct err unknown = ERR_INIT; /* half made: prepare makes it anew */
-		if (is_live(live, paths[i]) ||
+		if (is_live(live, paths[i]) || (merging && str_ends(paths[i], "+" GIT_FINAL)) ||
 			git_worktree_admin_dir(ctx, paths[i], &admin, &unknown) < 0)
 			continue;
 		r = remove_locks(admin, 0, e);

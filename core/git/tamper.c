@@ -125,6 +125,36 @@ int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *
 	return 0;
 }
 
+/* Where in text the object id of a ref stands; NULL: it is not there. */
+static const char *find_oid(const char *text, const struct git_ref_update *move)
+{
+	size_t len = strlen(move->ref), n = strlen(move->old.hex);
+	for (const char *line = text; line && *line;) {
+		const char *end = strchr(line, '\n');
+		if (strncmp(line, move->ref, len) == 0 && line[len] == '\t' && end &&
+			(size_t)(end - line) == len + 1 + n)
+			return line + len + 1;
+		line = end ? end + 1 : NULL;
+	}
+	return NULL;
+}
+
+void git_tamper_follow(
+	char *before, const char *after, const struct git_ref_update *moves, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const char *was = find_oid(before, &moves[i]), *at = was;
+		size_t len = strlen(moves[i].old.hex);
+		for (size_t k = i; was && k < n; k++)
+			if (str_eq(moves[k].ref, moves[i].ref) &&
+				strncmp(at, moves[k].old.hex, len) == 0)
+				at = moves[k].new.hex;
+		const char *is = after ? find_oid(after, &moves[i]) : at;
+		if (was && is && strncmp(at, is, len) == 0)
+			memmove(before + (was - before), is, len);
+	}
+}
+
 /* Splits text into lines in place and maps each name to its value. */
 static int read_items(char *text, struct map *items)
 {

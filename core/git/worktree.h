@@ -20,6 +20,9 @@
  */
 char *git_worktree_path(const char *root, const char *plan, const char *task) MUST_CHECK;
 
+/* That of `orch merge`: a gate of an engine that died may still use the plan's merge worktree. */
+#define GIT_FINAL "+final"
+
 /*
  * Makes path a clean worktree at commit, whatever stands there now: made anew, or reset (tracked
  * files, everything untracked and ignored, HEAD detached, no operation in progress). Work in it

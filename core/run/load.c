@@ -3,6 +3,7 @@
 #include "run/state.h"
 
 #include "plan/plan.h"
+#include "run/credential.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -99,6 +100,28 @@ static uint8_t row_u8(int64_t v)
 	return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)v;
 }
 
+static int breaker_index(struct run *r, const char *harness, uint32_t *ret, struct err *e)
+{
+	CLEANUP_STR char *name = NULL;
+	struct engine_breaker_init init = {0};
+	int64_t level = 0;
+	int code = credential_name(r->site, harness, &name, e);
+	uintptr_t known = code == 0 ? (uintptr_t)map_get(&r->breakers, name) : 0;
+	if (known)
+		*ret = (uint32_t)known - 1;
+	if (code < 0 || known)
+		return code;
+	code = store_breaker(r->store, name, &init.open_until, &level, e);
+	if (code < 0)
+		return code;
+	init.level = row_u8(level);
+	if (engine_add_breaker(r->engine, &init, ret) < 0 ||
+		map_put(&r->breakers, name, (void *)(uintptr_t)(*ret + 1)) < 0)
+		return err_nomem(e);
+	return 0;
+}
+
+/* Tasks without any harness have one without a name. */
 static int harness_index(struct run *r, const char *name, uint32_t *ret, struct err *e)
 {
 	uintptr_t known = (uintptr_t)map_get(&r->harnesses, name ? name : "");
@@ -111,11 +134,9 @@ static int harness_index(struct run *r, const char *name, uint32_t *ret, struct 
 		.max_agents = h ? (uint32_t)h->max_agents : 0,
 		.token_budget = h ? (uint64_t)h->token_budget : 0,
 	};
-	int64_t level = 0;
-	int code = name ? store_breaker(r->store, name, &init.open_until, &level, e) : 0;
+	int code = breaker_index(r, name ? name : "", &init.breaker, e);
 	if (code < 0)
 		return code;
-	init.level = row_u8(level);
 	uint32_t index;
 	if (engine_add_harness(r->engine, &init, &index) < 0 ||
 		map_put(&r->harnesses, name ? name : "", (void *)(uintptr_t)(index + 1)) < 0)

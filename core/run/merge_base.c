@@ -9,14 +9,13 @@
 #include "git/worktree.h"
 #include "plan/plan.h"
 #include "run/missing.h"
+#include "run/tamper.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define GIT_TIMEOUT_MS   600000
-#define GIT_LOCK_WAIT_MS 10000
 #define SETUP_TIMEOUT_MS 1800000
-#define WORKTREE         "+final" /* a worktree of its own: a gate that died may still use the other */
 
 struct judged {
 	char *name;
@@ -32,7 +31,7 @@ struct judged {
 struct final {
 	struct merge_base *m;
 	struct git_ctx ctx;
-	int git_lock;
+	int git_lock, merge_lock;
 	char *plan;
 	char *dir;
 	struct plan *definition;
@@ -83,6 +82,22 @@ static int load(struct final *f, struct err *e)
 	return r < 0 && e->code == 0 ? err_nomem(e) : r;
 }
 
+/* *ret_tip and *ret_base: "" where there is none. */
+static int resolve_refs(
+	struct final *f, struct git_oid *ret_tip, struct git_oid *ret_base, struct err *e)
+{
+	CLEANUP_STR char *tip = git_ref_integration(f->plan);
+	CLEANUP_STR char *base = str_printf("refs/heads/%s", f->m->branch ? f->m->branch : "");
+	struct git_oid oids[2];
+	if (!tip || !base)
+		return err_nomem(e);
+	const char *const revs[] = {tip, base};
+	int r = git_resolve_many(&f->ctx, revs, 2, oids, e);
+	*ret_tip = oids[0];
+	*ret_base = oids[1];
+	return r;
+}
+
 /* Fills in tip and base; positive: there is nothing to do, and *ret says why. */
 static int find_refs(struct final *f, enum merge_base_outcome *ret, struct err *e)
 {
@@ -93,17 +108,10 @@ static int find_refs(struct final *f, enum merge_base_outcome *ret, struct err *
 				"plan '%s' works in the checkout itself: there is nothing to merge",
 				f->plan),
 			ret, e);
-	CLEANUP_STR char *tip = git_ref_integration(f->plan);
-	CLEANUP_STR char *base = str_printf("refs/heads/%s", m->branch ? m->branch : "");
-	struct git_oid oids[2];
-	if (!tip || !base)
-		return err_nomem(e);
-	const char *const revs[] = {tip, base};
-	int r = git_resolve_many(&f->ctx, revs, 2, oids, e);
+	int r = resolve_refs(f, &f->tip, &f->base, e);
 	if (r < 0)
 		return r;
-	f->tip = oids[0];
-	f->base = m->from = oids[1];
+	m->from = f->base;
 	if (!f->tip.hex[0])
 		return say(m, MERGE_BASE_NOTHING,
 			str_printf("plan '%s' has no branch orch/%s/integration: nothing has been "
@@ -120,10 +128,27 @@ static int find_refs(struct final *f, enum merge_base_outcome *ret, struct err *
 	return 0;
 }
 
+/* An engine publishes a merge before it says that the task has passed: what seems to be missing is
+ * looked for where the branch is by then. */
+static int find_missing(struct final *f, char ***ret_names, struct err *e)
+{
+	for (;;) {
+		struct git_oid tip, base;
+		int r = missing_tasks(&f->ctx, f->m->store, f->m->plan_id, &f->tip, ret_names, e);
+		if (r < 0 || !*ret_names || !f->m->beside)
+			return r;
+		r = resolve_refs(f, &tip, &base, e);
+		if (r < 0 || git_oid_eq(&tip, &f->tip))
+			return r;
+		strv_free(TAKE(*ret_names));
+		f->tip = tip;
+	}
+}
+
 static int check_missing(struct final *f, enum merge_base_outcome *ret, struct err *e)
 {
 	CLEANUP_STRV char **names = NULL;
-	int r = missing_tasks(&f->ctx, f->m->store, f->m->plan_id, &f->tip, &names, e);
+	int r = find_missing(f, &names, e);
 	if (r < 0 || !names)
 		return r;
 	CLEANUP_STR char *list = strv_join(names, ", ");
@@ -222,8 +247,9 @@ static int stand_at(
 static int store_result(struct final *f, const struct git_oid *tree, const struct judged *c,
 	const struct check_result *x, struct err *e)
 {
-	if (x->exit.cause == CAUSE_TIMED_OUT)
-		return 0; /* a result that time took is no result */
+	/* A result that time took is no result. */
+	if (x->exit.cause == CAUSE_TIMED_OUT || f->m->beside)
+		return 0;
 	struct gate_result_row row = {
 		.passed = check_passed(x, c->expect),
 		.exit_code = x->exit.exit_code,
@@ -299,7 +325,7 @@ static int judge(struct final *f, enum merge_base_outcome *ret, struct err *e)
 	int r = store_each_final_invariant(f->m->store, f->m->plan_id, add_check, f, e);
 	if (r < 0)
 		return e->code ? r : err_nomem(e);
-	f->dir = git_worktree_path(f->m->site->worktree_root, f->plan, WORKTREE);
+	f->dir = git_worktree_path(f->m->site->worktree_root, f->plan, GIT_FINAL);
 	if (!f->dir)
 		return err_nomem(e);
 	r = checker_open(f->m->site, &f->checker, e);
@@ -317,15 +343,20 @@ static int judge(struct final *f, enum merge_base_outcome *ret, struct err *e)
 
 static int publish(struct final *f, enum merge_base_outcome *ret, struct err *e)
 {
+	CLEANUP_STR char *ref = str_printf("refs/heads/%s", f->m->branch);
 	f->m->to = f->merge;
 	*ret = MERGE_BASE_DONE;
-	if (f->m->dry_run)
-		return 0;
+	if (f->m->dry_run || !ref)
+		return ref ? 0 : err_nomem(e);
+	f->m->moves(f->m->ctx, ref, &f->base, &f->merge);
 	int r = git_base_publish(&f->ctx, f->m->branch, &f->base, &f->merge, e);
 	if (r == GIT_REFUSED)
 		return say(f->m, MERGE_BASE_REFUSED, str_dup(e->msg), ret, e);
 	if (r == GIT_MOVED)
 		return say(f->m, MERGE_BASE_MOVED, str_dup(e->msg), ret, e);
+	if (r == 0 && !f->m->beside)
+		tamper_moved(f->m->store,
+			&(struct git_ref_update){.ref = ref, .old = f->base, .new = f->merge});
 	return r;
 }
 
@@ -346,17 +377,27 @@ static void final_deinit(struct final *f)
 	VEC_FREE(&f->checks);
 	free(f->plan);
 	free(f->dir);
-	if (f->git_lock >= 0)
-		close(f->git_lock);
+	closep(&f->git_lock);
+	closep(&f->merge_lock);
+}
+
+/* git.lock belongs to an engine that runs; its successor waits for it, and for nothing of ours. */
+static int take_locks(struct final *f, struct err *e)
+{
+	const struct site *site = f->m->site;
+	int r = site_lock_merge(site, &f->merge_lock, e);
+	if (r == 0 && site->repo && !f->m->beside)
+		r = git_lock_take(site->state_dir, GIT_LOCK_WAIT_MS, &f->git_lock, e);
+	f->ctx.lock_fd = f->m->beside ? f->merge_lock : f->git_lock;
+	return r;
 }
 
 static int merge_final(struct final *f, enum merge_base_outcome *ret, struct err *e)
 {
 	struct merge_base *m = f->m;
 	int r = load(f, e);
-	if (r == 0 && m->site->repo)
-		r = git_lock_take(m->site->state_dir, GIT_LOCK_WAIT_MS, &f->git_lock, e);
-	f->ctx.lock_fd = f->git_lock;
+	if (r == 0)
+		r = take_locks(f, e);
 	if (r == 0)
 		r = find_refs(f, ret, e);
 	if (r == 0)
@@ -374,7 +415,7 @@ static int merge_final(struct final *f, enum merge_base_outcome *ret, struct err
 
 int merge_base_run(struct merge_base *m, enum merge_base_outcome *ret, struct err *e)
 {
-	struct final f = {.m = m, .ctx = site_git(m->site), .git_lock = -1};
+	struct final f = {.m = m, .ctx = site_git(m->site), .git_lock = -1, .merge_lock = -1};
 	f.ctx.cancel_fd = m->signal_fd;
 	f.ctx.deadline_ms = deadline_after(GIT_TIMEOUT_MS);
 	*ret = MERGE_BASE_NOTHING;

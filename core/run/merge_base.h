@@ -3,7 +3,8 @@
  * The last step of a plan: its integration branch into the branch that it started from. The merge
  * is made with that branch as it is today, judged in a worktree that never held an agent's files,
  * and published by compare-and-swap; a checkout that is dirty is never touched. Blocks; no event
- * loop.
+ * loop. An engine may be at work meanwhile, with this plan, too: then what it has integrated by the
+ * start of the merge is merged, and no result is cached. One merge at a time: merge.lock.
  */
 #ifndef RUN_MERGE_BASE_H
 #define RUN_MERGE_BASE_H
@@ -30,13 +31,19 @@ enum merge_base_outcome {
 typedef void (*merge_base_fn)(void *ctx, const char *invariant, bool passed, bool blocks,
 	const struct check_result *result);
 
+/* The branch (full name of its ref) is about to be moved. */
+typedef void (*merge_base_moves_fn)(
+	void *ctx, const char *ref, const struct git_oid *from, const struct git_oid *to);
+
 struct merge_base {
 	const struct site *site;
-	struct store *store; /* STORE_WRITE, the lock held */
+	struct store *store; /* STORE_WRITE, the lock held; beside an engine: for reading */
+	bool beside;         /* an engine runs */
 	int64_t plan_id;
 	int signal_fd;
 	bool dry_run;
 	merge_base_fn told;
+	merge_base_moves_fn moves;
 	void *ctx;
 	/* What came of it; owned. */
 	char *branch; /* the branch that is, or would be, moved; NULL: none */

@@ -249,7 +249,8 @@ static int check_harnesses(const struct preflight *p, const struct plan *plan, s
 
 struct facts {
 	char *base;
-	bool fixed; /* the commit to start from is known already */
+	bool fixed; /* the commit to start from is known already: */
+	struct git_oid base_oid;
 	bool worktrees;
 	bool failed;
 	char name[101];
@@ -259,7 +260,7 @@ static int note_plan(void *ctx, const struct plan_row *row)
 {
 	struct facts *f = ctx;
 	f->base = str_dup(row->base ? row->base : row->base_ref);
-	f->fixed = row->base_oid != NULL;
+	f->fixed = row->base_oid && git_oid_parse(row->base_oid, &f->base_oid) == 0;
 	f->worktrees = row->worktrees;
 	snprintf(f->name, sizeof(f->name), "%s", row->name);
 	f->failed = (row->base || row->base_ref) && !f->base;
@@ -319,6 +320,81 @@ static int check_git(const struct preflight *p, const struct facts *f, struct di
 	return r;
 }
 
+/* ---- what is known of the commit that tasks begin at; nothing is run for it ---- */
+
+/* The integration branch's tip, else the base; "" in *ret_commit: there is none yet. */
+static int find_start(const struct git_ctx *ctx, const struct facts *f, struct git_oid *ret_commit,
+	struct git_oid *ret_tree, struct err *e)
+{
+	const char *base = f->fixed ? f->base_oid.hex : f->base ? f->base : "HEAD";
+	CLEANUP_STR char *ref = git_ref_integration(f->name);
+	CLEANUP_STR char *tip = ref ? str_printf("%s^{commit}", ref) : NULL;
+	CLEANUP_STR char *tip_tree = ref ? str_printf("%s^{tree}", ref) : NULL;
+	CLEANUP_STR char *start = str_printf("%s^{commit}", base);
+	CLEANUP_STR char *start_tree = str_printf("%s^{tree}", base);
+	struct git_oid at[4];
+	if (!tip || !tip_tree || !start || !start_tree)
+		return err_nomem(e);
+	const char *const revs[] = {tip, tip_tree, start, start_tree};
+	int r = git_resolve_many(ctx, revs, 4, at, e);
+	size_t which = r == 0 && at[0].hex[0] ? 0 : 2;
+	*ret_commit = at[which];
+	*ret_tree = at[which + 1];
+	return r;
+}
+
+static int note_red(void *ctx, const struct gate_result_row *row)
+{
+	bool *red = ctx;
+	*red = !row->passed;
+	return 0;
+}
+
+static bool is_used(const struct plan *plan, uint32_t invariant)
+{
+	vec_foreach(t, &plan->tasks)
+		for (uint32_t i = 0; i < t->n_invariants; i++)
+			if (t->invariants[i] == invariant)
+				return true;
+	return false;
+}
+
+static int check_known_red(const struct preflight *p, const struct plan *plan,
+	const struct git_oid *commit, const struct git_oid *tree, struct diags *d, struct err *e)
+{
+	for (uint32_t i = 0; i < plan->invariant_defs.count; i++) {
+		const struct invariant *inv = &plan->invariant_defs.items[i];
+		char fingerprint[33];
+		bool red = false;
+		/* Neither of these keeps a task from passing. */
+		if (inv->advisory || inv->red_before == RED_BEFORE_IGNORE || !is_used(plan, i))
+			continue;
+		invariant_fingerprint(inv, fingerprint);
+		int r = store_cache_get(p->store, tree->hex, fingerprint, note_red, &red, e);
+		if (r < 0)
+			return r;
+		if (red)
+			diags_warning(d, NULL, 0,
+				"invariant '%s' was red already on the commit that tasks of plan "
+				"'%s' begin at (%.12s): each task that it judges has to turn it "
+				"green; mend it there first, or set red_before = ignore for it: "
+				"then what was red before does not count against a task",
+				inv->name, plan->name, commit->hex);
+	}
+	return 0;
+}
+
+static int check_baseline(const struct preflight *p, const struct plan *plan, const struct facts *f,
+	struct diags *d, struct err *e)
+{
+	struct git_ctx ctx = site_git(p->site);
+	struct git_oid commit, tree;
+	ctx.cancel_fd = p->cancel_fd;
+	ctx.deadline_ms = deadline_after(GIT_TIMEOUT_MS);
+	int r = find_start(&ctx, f, &commit, &tree, e);
+	return r == 0 && commit.hex[0] ? check_known_red(p, plan, &commit, &tree, d, e) : r;
+}
+
 int preflight_plan(const struct preflight *p, struct diags *d, int *ret_status, struct err *e)
 {
 	CLEANUP_STR char *text = NULL;
@@ -343,6 +419,8 @@ int preflight_plan(const struct preflight *p, struct diags *d, int *ret_status, 
 		check_room(p->site, d);
 	if (r == 0 && plan)
 		check_invariants(p->site, plan, d);
+	if (r == 0 && plan && f.worktrees && p->site->repo)
+		r = check_baseline(p, plan, &f, d, e);
 	if (r == 0 && plan && check_harnesses(p, plan, d) < 0)
 		r = err_nomem(e);
 	free(f.base);

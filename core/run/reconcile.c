@@ -257,7 +257,7 @@ void reconcile_finish(struct run *r)
 			continue;
 		if (!l)
 			l = live_new(r, i, &err);
-		if (!l)
+		if (!l || (l->worktree && tamper_resume(l, &err) < 0))
 			run_fault(r, &err);
 		else if (f->found == UNIT_FOUND_NEVER_RAN)
 			/* Running was saved, so a process was there: its directory was removed. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What people ask of an engine while it runs: stop, decide on a task, dispatch a further plan. */
 #include "run/change.h"
+#include "run/cleanup.h"
+#include "run/hold.h"
 #include "run/state.h"
 
 #include <errno.h>
@@ -48,7 +50,9 @@ static int admit(
 	struct run *r, int64_t plan_id, enum engine_admit level, uint32_t cap, struct err *e)
 {
 	struct rplan *p = loaded_plan(r, plan_id);
-	int code = run_tx(r);
+	int code = hold_check(r->site, plan_id, e);
+	if (code == 0)
+		code = run_tx(r);
 	if (code == 0 && !p) {
 		code = load_more(r, plan_id, level, cap, &p, e);
 		if (code == 0)
@@ -250,6 +254,31 @@ int run_forget(struct run *r, int64_t plan_id, struct err *e)
 	else
 		store_rollback(r->store);
 	return code;
+}
+
+int run_check_idle(const struct run *r, int64_t plan_id, bool *ret_soon, struct err *e)
+{
+	const struct rplan *p = loaded_plan(r, plan_id);
+	*ret_soon = false;
+	if (!p)
+		return 0;
+	bool over = engine_plan_is_over(r->engine, p->index), tidying = p->tidying;
+	vec_foreach(l, &r->live)
+		tidying |= *l && (*l)->plan == p;
+	*ret_soon = over && tidying;
+	if (over && !tidying)
+		return 0;
+	return err_exit(e, 1,
+		"plan '%s' is under way; wait until it has ended, or end it with: orch stop %s",
+		p->name, p->name);
+}
+
+int run_clear(struct run *r, int64_t plan_id, struct err *e)
+{
+	bool soon;
+	run_flush(r);
+	int code = run_check_idle(r, plan_id, &soon, e);
+	return code < 0 ? code : cleanup_forget(r->store, plan_id, e);
 }
 
 int run_approve(struct run *r, int64_t plan_id, struct err *e)

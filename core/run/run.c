@@ -6,6 +6,7 @@
 #include "git/guard.h"
 #include "git/integrate.h"
 #include "os/proc.h"
+#include "run/hold.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -270,8 +271,9 @@ void run_free(struct run *r)
 	engine_actions_deinit(&r->unsaved);
 	reconcile_free(r);
 	map_deinit(&r->harnesses);
+	map_deinit(&r->breakers);
 	engine_free(r->engine);
-	tamper_view_deinit(&r->tamper);
+	tamper_forget(r);
 	lifecycle_close(r->lifecycle);
 	strv_free(r->unit_env);
 	free(r->plugin_path);
@@ -291,6 +293,9 @@ int run_add_plan(
 			return 0;
 		}
 	}
+	int code = hold_check(r->site, plan_id, e);
+	if (code < 0)
+		return code;
 	struct rplan *plan = calloc(1, sizeof(*plan));
 	struct rplan **slot = plan ? VEC_PUSH(&r->plans) : NULL;
 	if (!slot) {

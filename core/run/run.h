@@ -118,6 +118,13 @@ int run_reset(struct run *r, int64_t plan_id, size_t *ret_count, struct err *e) 
 /* Forgets a plan that is not under way (status 1 when it is). */
 int run_forget(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
 int run_approve(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
+/* Status 1 while anything is, or may yet be, done for the plan; *ret_soon: only its worktrees are
+ * being removed. */
+int run_check_idle(const struct run *r, int64_t plan_id, bool *ret_soon, struct err *e) MUST_CHECK;
+/* After a cleanup of a plan that is idle; see cleanup_forget. */
+int run_clear(struct run *r, int64_t plan_id, struct err *e) MUST_CHECK;
+/* Somebody of ours is about to move a ref that is not orch's own: no agent will have done it. */
+int run_ref_moves(struct run *r, const struct git_ref_update *move, struct err *e) MUST_CHECK;
 /* Whether every unit under way of the task (0: of the plan) stands still, as its keeper says. */
 bool run_is_frozen(const struct run *r, int64_t plan_id, int64_t task_id);
 int run_submit(struct run *r, int64_t plan_id, uint32_t cap, struct err *e) MUST_CHECK;

@@ -216,13 +216,32 @@ int site_open(const struct site_options *options, struct site **ret, struct diag
 	return 0;
 }
 
+/* A lock of the state directory, and what to say of its holder: "... pid 7 (orch dispatch)...". */
+struct site_lock_kind {
+	const char *file;
+	const char *who;
+	const char *what_to_do;
+};
+
+static const struct site_lock_kind lock_of_engine = {
+	.file = LOCK_FILE,
+	.who = "another orch works here and holds the lock",
+	.what_to_do = "wait for it, or stop it with Ctrl+C or `kill`",
+};
+
+static const struct site_lock_kind lock_of_merge = {
+	.file = GIT_MERGE_LOCK,
+	.who = "another orch merges or cleans up here",
+	.what_to_do = "wait for it, or stop it with Ctrl+C",
+};
+
 /* Names who holds the lock, as far as its file and /proc tell. */
-static int lock_held_error(int dir, struct err *e)
+static int lock_held_error(int dir, const struct site_lock_kind *kind, struct err *e)
 {
 	CLEANUP_BUF struct buf holder = BUF_INIT;
 	CLEANUP_BUF struct buf command = BUF_INIT;
 	int pid = 0;
-	if (lock_read_holder(dir, LOCK_FILE, &holder, NULL) == 0)
+	if (lock_read_holder(dir, kind->file, &holder, NULL) == 0)
 		(void)sscanf(buf_cstr(&holder), "{\"pid\":%d", &pid); /* 0: not told */
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
@@ -232,22 +251,20 @@ static int lock_held_error(int dir, struct err *e)
 				command.data[i] = ' ';
 	CLEANUP_STR char *shown =
 		str_printable(buf_cstr(&command), strlen(buf_cstr(&command)), false);
-	return err_exit(e, EXIT_UNAVAILABLE,
-		"another orch works here and holds the lock: pid %d (%.300s); wait for it, or stop "
-		"it "
-		"with Ctrl+C or `kill %d`",
-		pid, shown && shown[0] ? shown : "unknown command", pid);
+	return err_exit(e, EXIT_UNAVAILABLE, "%s: pid %d (%.300s); %s", kind->who, pid,
+		shown && shown[0] ? shown : "unknown command", kind->what_to_do);
 }
 
-static int lock_until(const struct site *s, int64_t deadline_ms, int *ret_fd, struct err *e)
+static int lock_until(const struct site *s, const struct site_lock_kind *kind, int64_t deadline_ms,
+	int *ret_fd, struct err *e)
 {
 	CLEANUP(closep) int dir = open(s->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return err_errno(e, -errno, "cannot open '%s'", s->state_dir);
 	CLEANUP(closep) int fd = -1;
-	int r = lock_take(dir, LOCK_FILE, deadline_ms, &fd, e);
+	int r = lock_take(dir, kind->file, deadline_ms, &fd, e);
 	if (r == LOCK_HELD)
-		return lock_held_error(dir, e);
+		return lock_held_error(dir, kind, e);
 	if (r < 0)
 		return r;
 	struct proc_id self;
@@ -263,7 +280,12 @@ static int lock_until(const struct site *s, int64_t deadline_ms, int *ret_fd, st
 
 int site_lock(const struct site *s, int *ret_fd, struct err *e)
 {
-	return lock_until(s, deadline_after(LOCK_TIMEOUT_MS), ret_fd, e);
+	return lock_until(s, &lock_of_engine, deadline_after(LOCK_TIMEOUT_MS), ret_fd, e);
+}
+
+int site_lock_merge(const struct site *s, int *ret_fd, struct err *e)
+{
+	return lock_until(s, &lock_of_merge, deadline_after(LOCK_TIMEOUT_MS), ret_fd, e);
 }
 
 int site_engine(const struct site *s, struct site_engine *ret, struct err *e)
@@ -311,7 +333,7 @@ int site_read(const struct site *s, struct store **ret, struct err *e)
 		if (r != -ESTALE)
 			return r;
 		*e = ERR_INIT;
-		r = lock_until(s, 0, &lock, e);
+		r = lock_until(s, &lock_of_engine, 0, &lock, e);
 		if (r == 0)
 			return store_open(s->state_dir, STORE_WRITE, ret, e);
 		/* Whoever has the lock makes or upgrades the database just now: first thing it

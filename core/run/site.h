@@ -56,7 +56,13 @@ char *site_plugin_path(const struct site *s) MUST_CHECK;
  */
 int site_lock(const struct site *s, int *ret_fd, struct err *e) MUST_CHECK;
 
-/* Who holds that lock now. */
+/*
+ * merge.lock, likewise: whoever moves a branch of the user's or removes what a plan left holds it,
+ * beside an engine or without one.
+ */
+int site_lock_merge(const struct site *s, int *ret_fd, struct err *e) MUST_CHECK;
+
+/* Who holds the first of them now. */
 struct site_engine {
 	bool running;
 	int pid; /* 0: not known */

@@ -119,7 +119,8 @@ struct live {
 			CANCELLED */
 	bool hard;
 	bool started;
-	bool carried; /* the worktree holds the last attempt's work */
+	bool tamper_due; /* nobody has looked at the shared repository since its agent began */
+	bool carried;    /* the worktree holds the last attempt's work */
 };
 
 struct rplan {
@@ -139,6 +140,7 @@ struct rplan {
 	/* The merge worktree is one: its users take turns. */
 	struct bench_waiter *bench_head, *bench_tail;
 	bool bench_busy;
+	bool tidying; /* the merge worktree is being removed */
 	struct live *bench_owner;
 };
 
@@ -169,6 +171,7 @@ struct run {
 	uv_poll_t signals;
 	struct VEC(struct rplan *) plans;
 	struct map harnesses;           /* name -> index + 1 */
+	struct map breakers;            /* name of a credential -> index + 1 */
 	struct VEC(struct live *) live; /* by engine index; NULL: nothing under way */
 	struct VEC(struct engine_event) inbox;
 	struct VEC(char *) inbox_texts; /* owned texts of the inbox's events */
@@ -188,8 +191,9 @@ struct run {
 	int64_t clock_base; /* wall clock minus monotonic, at the start */
 	int64_t last_signal_ms;
 	uint32_t jobs, watches;
-	struct tamper_view tamper; /* the shared repository as it is known */
-	struct hook *hooks;        /* running, or waiting for their turn; oldest first */
+	struct tamper_view tamper;               /* the shared repository as it is known */
+	struct VEC(struct git_ref_update) moves; /* of refs, announced by orch's own; refs owned */
+	struct hook *hooks; /* running, or waiting for their turn; oldest first */
 	uint32_t hooks_running;
 	void (*observer)(void *ctx);
 	void *observer_ctx;
@@ -255,8 +259,11 @@ int64_t work_git_timeout_ms(void);
 void tamper_view_deinit(struct tamper_view *v);
 /* On a worker thread. */
 void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret);
+void tamper_forget(struct run *r);
 /* Before the agent of an attempt starts, and after it has ended; inside a transaction. */
-void tamper_begin(struct live *l, struct tamper_view *v);
+int tamper_begin(struct live *l, struct tamper_view *v, struct err *e) MUST_CHECK;
+/* In place of tamper_begin for an attempt that an earlier engine has begun. */
+int tamper_resume(struct live *l, struct err *e) MUST_CHECK;
 int tamper_end(struct live *l, struct tamper_view *v, struct err *e) MUST_CHECK;
 
 /* command.c: one command unit (a set-up command, an invariant), from start to its captured output.

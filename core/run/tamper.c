@@ -3,18 +3,22 @@
  * What changes in the repository that all worktrees share while agents run: refs outside orch/,
  * config, hooks, exclude, stash. It is looked at before an agent starts and after it has ended; a
  * difference is a finding of the attempt that ended, once. Nobody can tell which of several agents
- * it was, or whether it was a person: the finding names those that ran.
+ * it was, or whether it was a person: the finding names those that ran. What was seen last is a
+ * row, so that an agent that outlives its engine is compared with it, too.
  */
 #include "run/state.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "git/guard.h"
 #include "run/json_text.h"
+#include "run/tamper.h"
 
 #include <string.h>
 
 #define TITLE_BYTES 200
 #define BODY_BYTES  8000
+#define MOVES_MAX   64
 
 void tamper_look(const struct git_ctx *ctx, struct tamper_view *ret)
 {
@@ -31,11 +35,41 @@ void tamper_view_deinit(struct tamper_view *v)
 	v->text = NULL;
 }
 
-static void keep(struct run *r, struct tamper_view *v)
+void tamper_forget(struct run *r)
 {
+	tamper_view_deinit(&r->tamper);
+	vec_foreach(m, &r->moves)
+		free((char *)m->ref);
+	VEC_FREE(&r->moves);
+}
+
+/* Announced before it happens, and kept, since a look may be of before or after. */
+int run_ref_moves(struct run *r, const struct git_ref_update *move, struct err *e)
+{
+	if (r->moves.count == MOVES_MAX) {
+		free((char *)r->moves.items[0].ref);
+		memmove(r->moves.items, r->moves.items + 1,
+			--r->moves.count * sizeof(*r->moves.items));
+	}
+	char *ref = str_dup(move->ref);
+	struct git_ref_update *slot = ref ? VEC_PUSH(&r->moves) : NULL;
+	if (!slot) {
+		free(ref);
+		return err_nomem(e);
+	}
+	*slot = *move;
+	slot->ref = ref;
+	return 0;
+}
+
+/* An engine that comes after us while agents run starts from here. */
+static int keep(struct run *r, struct tamper_view *v, struct err *e)
+{
+	bool same = str_eq(r->tamper.text, v->text);
 	tamper_view_deinit(&r->tamper);
 	r->tamper = *v;
 	v->text = NULL;
+	return same ? 0 : store_seen_set(r->store, r->tamper.text, e);
 }
 
 /* The other tasks whose agents run. */
@@ -47,13 +81,44 @@ static void others(const struct live *l, struct buf *out)
 				(*it)->name);
 }
 
-void tamper_begin(struct live *l, struct tamper_view *v)
+/* Other attempts whose agents may have changed something that nobody has looked at yet. */
+static bool others_are_due(const struct live *l)
 {
-	CLEANUP_BUF struct buf running = BUF_INIT;
-	others(l, &running);
+	vec_foreach(it, &l->run->live)
+		if (*it && *it != l && (*it)->tamper_due)
+			return true;
+	return false;
+}
+
+int tamper_begin(struct live *l, struct tamper_view *v, struct err *e)
+{
+	l->tamper_due = true;
 	/* What changed while nobody ran is the user's own; else whoever ends next reports it. */
-	if (v->text && (running.len == 0 || !l->run->tamper.text))
-		keep(l->run, v);
+	if (!v->text || (l->run->tamper.text && others_are_due(l)))
+		return 0;
+	return keep(l->run, v, e);
+}
+
+int tamper_resume(struct live *l, struct err *e)
+{
+	struct run *r = l->run;
+	l->tamper_due = true;
+	if (r->tamper.text)
+		return 0;
+	r->tamper.at = 0;
+	return store_seen(r->store, &r->tamper.text, e);
+}
+
+void tamper_moved(struct store *s, const struct git_ref_update *move)
+{
+	CLEANUP_STR char *text = NULL;
+	struct err e = ERR_INIT;
+	int r = store_seen(s, &text, &e);
+	if (r < 0 || !text)
+		return;
+	git_tamper_follow(text, NULL, move, 1);
+	if (store_seen_set(s, text, &e) < 0)
+		log_debug("%s", e.msg); /* the next engine will find the move, and say so */
 }
 
 static int add_finding(struct live *l, char *const *changes, struct err *e)
@@ -92,13 +157,18 @@ int tamper_end(struct live *l, struct tamper_view *v, struct err *e)
 {
 	struct run *r = l->run;
 	CLEANUP_STRV char **changes = NULL;
+	l->tamper_due = false;
 	/* A view older than what is known would show everything backwards. */
 	if (!v->text || (r->tamper.text && v->at < r->tamper.at))
 		return 0;
+	if (r->tamper.text)
+		git_tamper_follow(r->tamper.text, v->text, r->moves.items, r->moves.count);
 	int code = r->tamper.text ? git_tamper_diff(r->tamper.text, v->text, &changes) : 0;
-	keep(r, v);
 	if (code < 0)
 		return err_nomem(e);
+	code = keep(r, v, e);
+	if (code < 0)
+		return code;
 	if (!changes || !changes[0])
 		return 0;
 	run_warn(r, "%s/%s: the shared repository was changed while its agent ran: %s%s",

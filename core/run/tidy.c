@@ -94,6 +94,7 @@ void tidy_start(struct run *r)
 
 struct unbench {
 	struct job job;
+	struct rplan *plan;
 	char *path;
 };
 
@@ -106,6 +107,7 @@ static void unbench_perform(struct job *job)
 
 static void unbench_done(struct job *job)
 {
+	((struct unbench *)job)->plan->tidying = false;
 	if (job->result < 0)
 		run_warn(job->run, "the merge worktree stays: %s", job->err.msg);
 }
@@ -124,6 +126,7 @@ void tidy_plan(struct run *r, struct rplan *p)
 		return;
 	struct unbench *u = calloc(1, sizeof(*u));
 	if (u) {
+		u->plan = p;
 		/* Also when it was an earlier engine that made it. */
 		u->path = git_worktree_path(r->site->worktree_root, p->name, "");
 		u->job.perform = unbench_perform;
@@ -131,6 +134,7 @@ void tidy_plan(struct run *r, struct rplan *p)
 		u->job.free = unbench_free;
 	}
 	int code = u && u->path ? job_start(r, NULL, &u->job, &err) : err_nomem(&err);
+	p->tidying = code == 0;
 	if (code < 0)
 		run_warn(r, "the merge worktree stays: %s", err.msg);
 }

@@ -85,19 +85,19 @@ static int save_plan(struct run *r, const struct engine_action *a, struct err *e
 	return store_plan_set_status(r->store, id, a->plan_status, run_now(r), e);
 }
 
-static int save_harness(struct run *r, const struct engine_action *a, struct err *e)
+static int save_breaker(struct run *r, const struct engine_action *a, struct err *e)
 {
-	for (size_t i = 0; i < r->harnesses.count; i++) {
-		const struct map_entry *h = &r->harnesses.entries[i];
-		if ((uintptr_t)h->value == (uintptr_t)a->harness + 1)
-			return store_breaker_set(r->store, h->key, a->open_until, a->level, e);
+	for (size_t i = 0; i < r->breakers.count; i++) {
+		const struct map_entry *b = &r->breakers.entries[i];
+		if ((uintptr_t)b->value == (uintptr_t)a->breaker + 1)
+			return store_breaker_set(r->store, b->key, a->open_until, a->level, e);
 	}
 	return 0;
 }
 
 static bool is_save(const struct engine_action *a)
 {
-	return a->kind == ACT_SAVE_TASK || a->kind == ACT_SAVE_PLAN || a->kind == ACT_SAVE_HARNESS;
+	return a->kind == ACT_SAVE_TASK || a->kind == ACT_SAVE_PLAN || a->kind == ACT_SAVE_BREAKER;
 }
 
 static int save_one(struct run *r, struct engine_action *a, struct err *e)
@@ -108,7 +108,7 @@ static int save_one(struct run *r, struct engine_action *a, struct err *e)
 	case ACT_SAVE_PLAN:
 		return save_plan(r, a, e);
 	default:
-		return save_harness(r, a, e);
+		return save_breaker(r, a, e);
 	}
 }
 

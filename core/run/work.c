@@ -126,13 +126,14 @@ static void prepare_done(struct job *job)
 		code = store_attempt_set_start(r->store, l->id, l->attempt, p->start.hex, &err);
 	if (code == 0)
 		code = store_task_set_place(r->store, l->id, short_branch, l->worktree, &err);
+	if (code == 0)
+		code = tamper_begin(l, &p->seen, &err);
 	if (code < 0) {
 		prepare_failed(l, &err);
 		return;
 	}
 	free(l->last_stat);
 	l->last_stat = TAKE(p->stat);
-	tamper_begin(l, &p->seen);
 	if (!l->plan->setup || l->cancel) {
 		run_post_task(
 			r, l, EVENT_PREPARED, l->cancel ? RESULT_CANCELLED : RESULT_DONE, NULL);

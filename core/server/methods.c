@@ -138,7 +138,7 @@ static json_t *method_import(struct methods *m, json_t *id, json_t *params)
 		id, r, refused, &e, json_pack("{s:I}", "plan_id", (json_int_t)plan_id));
 }
 
-/* plan.remove, plan.reset, plan.approve, plan.delete {plan_id, task?} */
+/* plan.remove, plan.reset, plan.approve, plan.delete, plan.clear {plan_id, task?} */
 static json_t *method_plan(struct methods *m, json_t *id, const char *what, json_t *params)
 {
 	CLEANUP_STRV char **refused = NULL;
@@ -156,9 +156,20 @@ static json_t *method_plan(struct methods *m, json_t *id, const char *what, json
 		r = run_reset(m->run, plan, &count, &e);
 	else if (str_eq(what, "approve"))
 		r = run_approve(m->run, plan, &e);
+	else if (str_eq(what, "clear"))
+		r = run_clear(m->run, plan, &e);
 	else
 		r = run_forget(m->run, plan, &e);
 	return change_answer(id, r, refused, &e, json_pack("{s:I}", "count", (json_int_t)count));
+}
+
+static json_t *method_idle(struct methods *m, json_t *id, json_t *params)
+{
+	struct err e = ERR_INIT;
+	bool soon = false;
+	int64_t plan = json_integer_value(json_object_get(params, "plan_id"));
+	int r = run_check_idle(m->run, plan, &soon, &e);
+	return change_answer(id, r, NULL, &e, json_pack("{s:b}", "soon", soon));
 }
 
 static json_t *method_set(struct methods *m, json_t *id, json_t *params)
@@ -173,6 +184,22 @@ static json_t *method_set(struct methods *m, json_t *id, json_t *params)
 			id, RPC_INVALID_PARAMS, NULL, "plan.set: plan_id and settings are needed");
 	int r = run_set(m->run, plan, task, settings, &refused, &e);
 	return change_answer(id, r, refused, &e, NULL);
+}
+
+static json_t *method_moves(struct methods *m, json_t *id, json_t *params)
+{
+	const char *ref = json_string_value(json_object_get(params, "ref"));
+	const char *from = json_string_value(json_object_get(params, "from"));
+	const char *to = json_string_value(json_object_get(params, "to"));
+	struct git_ref_update move = {.ref = ref};
+	struct err e = ERR_INIT;
+	if (!ref || !from || !to || git_oid_parse(from, &move.old) < 0 ||
+		git_oid_parse(to, &move.new) < 0)
+		return methods_error(
+			id, RPC_INVALID_PARAMS, NULL, "ref.moves: ref, from and to are needed");
+	if (run_ref_moves(m->run, &move, &e) < 0)
+		return methods_error(id, RPC_FAILED, NULL, "%s", e.msg);
+	return methods_result(id, json_pack("{s:b}", "noted", 1));
 }
 
 static json_t *method_send(struct methods *m, json_t *id, json_t *params)
@@ -270,12 +297,17 @@ json_t *methods_answer(struct methods *m, json_t *request)
 		answer = method_send(m, id ? id : json_null(), params);
 	else if (str_eq(method, "frozen"))
 		answer = method_frozen(m, id ? id : json_null(), params);
+	else if (str_eq(method, "ref.moves"))
+		answer = method_moves(m, id ? id : json_null(), params);
+	else if (str_eq(method, "plan.idle"))
+		answer = method_idle(m, id ? id : json_null(), params);
 	else if (str_eq(method, "plan.set"))
 		answer = method_set(m, id ? id : json_null(), params);
 	else if (str_eq(method, "plan.import"))
 		answer = method_import(m, id ? id : json_null(), params);
 	else if (str_eq(method, "plan.remove") || str_eq(method, "plan.reset") ||
-		 str_eq(method, "plan.approve") || str_eq(method, "plan.delete"))
+		 str_eq(method, "plan.approve") || str_eq(method, "plan.delete") ||
+		 str_eq(method, "plan.clear"))
 		answer = method_plan(m, id ? id : json_null(), method + strlen("plan."), params);
 	else if (str_eq(method, "command"))
 		answer = method_command(m, id ? id : json_null(), params);

@@ -9,8 +9,8 @@
  * reads (the database is the buffer, so none is dropped); operate {kind, plan_id?, task_id?, text?,
  * carry?}; command {argv}; daemon.stop {mode}; frozen {plan_id, task_id?}; plan.set {plan_id,
  * task?, settings}; plan.import {text, approve?, absent?}; plan.remove {plan_id, task}; plan.reset,
- * plan.approve, plan.delete {plan_id}. Errors carry data.code: starting, draining, busy, too_large,
- * forbidden.
+ * plan.approve, plan.delete, plan.idle, plan.clear {plan_id}; ref.moves {ref, from, to}. Errors
+ * carry data.code: starting, draining, busy, too_large, forbidden.
  */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H

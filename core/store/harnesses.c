@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: MIT */
-/* What is remembered of harnesses: their breakers, and what plans have spent through them. */
+/* What is remembered of harnesses: breakers, and what plans have spent through them. */
 #include "store/db.h"
 
 #include <errno.h>
 
-int store_breaker(struct store *s, const char *harness, int64_t *ret_open_until, int64_t *ret_level,
-	struct err *e)
+int store_breaker(struct store *s, const char *credential, int64_t *ret_open_until,
+	int64_t *ret_level, struct err *e)
 {
 	int64_t level = 0;
-	int r = db_int(s, e, 0, ret_open_until, "SELECT open_until FROM breaker WHERE harness = ?",
-		"s", harness);
+	int r = db_int(s, e, 0, ret_open_until,
+		"SELECT open_until FROM breaker WHERE credential = ?", "s", credential);
 	if (r == 0)
-		r = db_int(s, e, 0, &level, "SELECT level FROM breaker WHERE harness = ?", "s",
-			harness);
+		r = db_int(s, e, 0, &level, "SELECT level FROM breaker WHERE credential = ?", "s",
+			credential);
 	if (r == 0)
 		*ret_level = level;
 	return r;
 }
 
 int store_breaker_set(
-	struct store *s, const char *harness, int64_t open_until, int64_t level, struct err *e)
+	struct store *s, const char *credential, int64_t open_until, int64_t level, struct err *e)
 {
 	return db_run(s, e,
-		"INSERT INTO breaker (harness, open_until, level) VALUES (?, ?, ?)"
-		" ON CONFLICT (harness) DO UPDATE SET open_until = excluded.open_until,"
+		"INSERT INTO breaker (credential, open_until, level) VALUES (?, ?, ?)"
+		" ON CONFLICT (credential) DO UPDATE SET open_until = excluded.open_until,"
 		" level = excluded.level",
-		"sii", harness, open_until, level);
+		"sii", credential, open_until, level);
 }
 
 int store_each_spent(struct store *s, int64_t plan_id, spent_fn fn, void *ctx, struct err *e)

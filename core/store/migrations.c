@@ -234,7 +234,16 @@ static const char step_3[] = "CREATE TABLE breaker ("
 			     ") STRICT,"
 			     " WITHOUT ROWID;";
 
-static const char *const steps[] = {step_1, step_2, step_3};
+/* What agents were given of the shared repository is known to the engine that sees them end. A
+ * limit is one of a credential; of what was kept by a harness's name, nobody can say which. */
+static const char step_4[] = "CREATE TABLE seen ("
+			     " id INTEGER PRIMARY KEY CHECK (id = 1),"
+			     " repository TEXT NOT NULL"
+			     ") STRICT;"
+			     "DELETE FROM breaker;"
+			     "ALTER TABLE breaker RENAME COLUMN harness TO credential;";
+
+static const char *const steps[] = {step_1, step_2, step_3, step_4};
 
 int store_schema_latest(void)
 {

@@ -373,17 +373,22 @@ int store_cache_put(struct store *s, const char *tree, const char *fingerprint,
 /* ---- harnesses ----------------------------------------------------------------------------------
  */
 
-/* A harness that was limited, or refused its login: until when (wall clock ms; 0: it works), and
- * how often in a row without being told until when. */
-int store_breaker(struct store *s, const char *harness, int64_t *ret_open_until, int64_t *ret_level,
-	struct err *e) MUST_CHECK;
-int store_breaker_set(struct store *s, const char *harness, int64_t open_until, int64_t level,
+/* A credential (by a name that does not tell it) that was limited, or refused: until when (wall
+ * clock ms; 0: it works), and how often in a row without being told until when. */
+int store_breaker(struct store *s, const char *credential, int64_t *ret_open_until,
+	int64_t *ret_level, struct err *e) MUST_CHECK;
+int store_breaker_set(struct store *s, const char *credential, int64_t open_until, int64_t level,
 	struct err *e) MUST_CHECK;
 /* fn(ctx, harness, tokens) for every harness that the plan's attempts used; input, output and cache
  * writes. */
 typedef int (*spent_fn)(void *ctx, const char *harness, int64_t tokens);
 int store_each_spent(
 	struct store *s, int64_t plan_id, spent_fn fn, void *ctx, struct err *e) MUST_CHECK;
+
+/* The repository that all worktrees share, as it was seen last while agents ran
+ * (git_tamper_snapshot). Owned; NULL: never. */
+int store_seen(struct store *s, char **ret, struct err *e) MUST_CHECK;
+int store_seen_set(struct store *s, const char *text, struct err *e) MUST_CHECK;
 
 /* "ok", or what PRAGMA integrity_check says; owned. */
 int store_check(struct store *s, char **ret, struct err *e) MUST_CHECK;

@@ -39,9 +39,9 @@ static struct engine *build(uint32_t tasks)
 	const struct engine_plan_init plan = {
 		.id = 1, .status = PLAN_APPROVED, .admit = ADMIT_ALL, .max_agents = SLOTS};
 	struct engine *e = engine_new(&config);
-	uint32_t harness, plan_index, task;
-	if (!e ||
-		engine_add_harness(e, &(struct engine_harness_init){.max_agents = 0}, &harness) <
+	uint32_t breaker, harness, plan_index, task;
+	if (!e || engine_add_breaker(e, &(struct engine_breaker_init){0}, &breaker) < 0 ||
+		engine_add_harness(e, &(struct engine_harness_init){.breaker = breaker}, &harness) <
 			0 ||
 		engine_add_plan(e, &plan, &plan_index) < 0)
 		fail("out of memory");

@@ -224,7 +224,8 @@ class Place:
     def held_locks(self):
         """Locks of the state directory and its units that somebody still holds."""
         held = []
-        for name in ["lock", "git.lock", "git-worktrees", "units/*/shim.lock"]:
+        for name in ["lock", "git.lock", "git-worktrees", "merge.lock", "hold-*",
+                     "units/*/shim.lock"]:
             for path in self.state_dir.glob(name):
                 with open(path) as file:
                     try:

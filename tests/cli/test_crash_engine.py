@@ -44,7 +44,7 @@ def is_whole(repo):
     assert repo.git("fsck", "--connectivity-only") is not None
     assert repo.git("status", "--porcelain") == ""
     locks = [str(path) for path in (repo.path / ".git").rglob("*.lock")
-             if path.name not in ("shim.lock", "git.lock")]
+             if path.name not in ("shim.lock", "git.lock", "merge.lock")]
     assert locks == []
 
 

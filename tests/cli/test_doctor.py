@@ -111,3 +111,48 @@ def test_commands_of_invariants(repo, command, told):
     repo.orch("plan", "import", repo.plan(
         f"[invariant:i]\ncommand = {command}\n{TASK}invariants = i\n"))
     assert bool(problems(repo)) == told
+
+
+LINT = "[invariant:lint]\ncommand = test -e tidy\n{}\n"
+
+
+def known_red(repo, more="", name="next"):
+    """A plan whose invariant an earlier one has found red on the base."""
+    red = LINT.format("") + TASK + "invariants = lint\nretry_max = 0\n"
+    repo.dispatch(repo.plan(red, name="first"), status=1)
+    plan = repo.plan(LINT.format(more) + TASK + "invariants = lint\n", name)
+    repo.orch("plan", "import", plan)
+    return plan
+
+
+def test_a_baseline_that_is_known_to_be_red(repo):
+    plan = known_red(repo)
+    (severity, text), = problems(repo, args=["next"])
+    assert severity == "warning" and "'lint'" in text and "red_before = ignore" in text
+    assert repo.git("rev-parse", "main")[:12] in text
+    result = repo.dispatch(plan, status=1)
+    assert "'lint' was red already" in result.err
+
+
+@pytest.mark.parametrize("more", ["red_before = ignore", "advisory = yes"])
+def test_a_red_baseline_that_keeps_nothing_from_passing(repo, more):
+    plan = known_red(repo, more)
+    assert problems(repo, args=["next"]) == []
+    repo.dispatch(plan)
+
+
+def test_a_baseline_is_that_of_the_commit_that_tasks_begin_at(repo):
+    """Mended on the branch: a new plan begins there, one that has begun does not."""
+    plan = known_red(repo)
+    repo.write("tidy", "now\n")
+    repo.git("add", "tidy")
+    repo.git("commit", "-q", "-m", "tidy")
+    assert problems(repo, args=["next"]) == []
+    assert "'lint'" in problems(repo, args=["first"])[0][1]
+    repo.dispatch(plan)
+
+
+def test_a_baseline_that_nobody_knows(repo):
+    """It is not run to find out."""
+    repo.orch("plan", "import", repo.plan(LINT.format("") + TASK + "invariants = lint\n"))
+    assert problems(repo) == []

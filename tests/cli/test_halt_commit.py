@@ -2,8 +2,11 @@
 """What a halt commits (A8.9): to refs/orch/state, to the user's branch, or nowhere; and what of the
 user's is in the way of it."""
 
+import contextlib
+import ctypes
 import fcntl
 import os
+import subprocess
 import time
 
 import pytest
@@ -239,6 +242,52 @@ def test_the_state_ref_is_held(repo):
                                      " echo a > a\n"))
     assert result.halt["reason"] == "completed"
     failed(repo, result, "git update-ref")
+
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+
+
+def as_any_owner():
+    """Permission bits count for root, too, once it has no capability to override them. Whoever may not
+    give them up (no CAP_SETPCAP) has to be without them already, which the test checks."""
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def read_only_git(repo):
+    """All of .git but orch's own part."""
+    git = repo.path / ".git"
+    paths = [git, *(path for path in git.rglob("*")
+                    if git / "orch" != path and git / "orch" not in path.parents)]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(modes[path] & ~0o222)
+    try:
+        yield {path: path.read_bytes() for path in paths if path.is_file()}
+    finally:
+        for path in paths:
+            path.chmod(modes[path])
+
+
+@pytest.mark.parametrize("env", [{}, BRANCH])
+@pytest.mark.parametrize("command, status", [("true", 0), ("false", 1)])
+def test_a_git_directory_that_is_read_only(repo, env, command, status):
+    """Nothing but the commit of the halt writes there where tasks run in the checkout."""
+    plan = repo.plan(f"[task:a]\ncommand = {command}\nretry_max = 0\nallow_empty = yes\n",
+                     isolation="none")
+    repo.orch("plan", "import", plan)
+    before = snapshot(repo)
+    with read_only_git(repo) as content:
+        refused = subprocess.run(["touch", repo.path / ".git/x"], preexec_fn=as_any_owner,
+                                 capture_output=True)
+        assert refused.returncode != 0, "the directory can be written to: nothing is tested"
+        result = repo.finish(repo.popen("dispatch", "--json", plan, env={**repo.env, **env},
+                                        preexec_fn=as_any_owner))
+        left = {path: path.read_bytes() for path in content if path.exists()}
+    assert result.status == status, result
+    failed(repo, result, "ermission")
+    assert left == content and snapshot(repo) == before
 
 
 def test_no_second_engine_before_the_commit(repo):

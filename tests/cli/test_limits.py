@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""rate_limited and auth_failed: the breaker of a harness (A7). The plugin `limits` says so when its agent
+"""rate_limited and auth_failed: the breaker of a credential (A7). The plugin `limits` says so when its agent
 exits with 75 (for as long as its option tells) or 77."""
 
 import os
@@ -38,7 +38,7 @@ def attempts(repo):
 
 
 def breaker(repo):
-    return {row["harness"]: row["open_until"] for row in repo.db("SELECT * FROM breaker")}
+    return {row["credential"]: row["open_until"] for row in repo.db("SELECT * FROM breaker")}
 
 
 def test_all_wait_for_one_that_tries(limited):
@@ -96,12 +96,46 @@ def test_a_refused_login_halts_once_nothing_else_can_run(limited):
     assert breaker(limited) == {"limits": 0}
 
 
-def test_limits_of_one_harness_are_not_anothers(limited):
-    limited.write("orch.ini", f"[harness:limits]\nturns = {7 * HOUR}\n"
-                  "[harness:other]\nplugin = limits\n")
+def two_harnesses(repo, one, other, ms=7 * HOUR):
+    repo.write("orch.ini", f"[harness:limits]\nturns = {ms}\n{one}\n"
+               f"[harness:other]\nplugin = limits\nturns = {ms}\n{other}\n")
+    repo.write("one.env", "ANY_KEY=first\n")
+    repo.write("same.env", "# the same\nexport ANY_KEY='first'\n")
+    repo.write("two.env", "ANY_KEY=second\n")
+    repo.env["MY_API_KEY"] = "sesame-open"
+
+
+@pytest.mark.parametrize("one, other", [
+    ("", ""), ("", "max_agents = 1"),
+    ("pass_env = MY_API_KEY", "pass_env = MY_API_KEY, LC_ALL"),
+    ("env_file = one.env", "env_file = same.env")])
+def test_a_credential_has_one_limit_whichever_harness_uses_it(limited, one, other):
+    two_harnesses(limited, one, other)
+    result = limited.dispatch(limited.plan(
+        task("a", "exit 75") + task("b", "echo b > b", harness="other"), max_agents=1), status=5)
+    assert result.halt["tasks"] == {"pending": 2}
+    assert attempts(limited) == {"a": 1, "b": 0}
+    name, = breaker(limited)
+    assert name.split()[0] == "limits" and "sesame" not in name and "first" not in name
+
+
+@pytest.mark.parametrize("one, other", [
+    ("pass_env = MY_API_KEY", ""), ("env_file = one.env", "env_file = two.env"),
+    ("", "home = ~/elsewhere")])
+def test_limits_of_one_credential_are_not_anothers(limited, one, other):
+    two_harnesses(limited, one, other)
     result = limited.dispatch(limited.plan(
         task("a", "exit 75") + task("b", "echo b > b", harness="other"), max_agents=1), status=5)
     assert result.halt["tasks"] == {"pending": 1, "passed": 1}
+
+
+def test_all_harnesses_of_a_credential_wait_for_one_that_tries(limited):
+    two_harnesses(limited, "", "max_agents = 1", ms=1500)
+    limited.dispatch(limited.plan(
+        task("a", ONCE, retry_max=0) + task("b", ONCE, harness="other", retry_max=0) +
+        task("c", ONCE, harness="other", retry_max=0), max_agents=1))
+    assert attempts(limited) == {"a": 2, "b": 1, "c": 1}
+    assert breaker(limited) == {"limits": 0}
 
 
 def test_two_attempts_that_change_nothing_are_enough(repo):

@@ -3,6 +3,7 @@
 token that is not its own."""
 
 import json
+import signal
 
 import pytest
 
@@ -59,6 +60,66 @@ def test_it_is_said_once_with_those_that_ran(repo):
     assert repo.finish(process).status == 0
     finding, = findings(repo)
     assert "demo/b" in finding["body"]
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_it_is_found_by_the_next_engine(repo, adopted):
+    """The engine that saw how the agent began is dead when the agent does it."""
+    plan = repo.plan("[task:a]\ncommand = touch $HOME/up; while [ ! -e $HOME/go ]; do sleep 0.02;"
+                     " done; git branch mine; echo a > a; touch $HOME/changed\n")
+    process = repo.popen("dispatch", plan)
+    wait_until((repo.home / "up").exists, what="the agent")
+    process.kill()
+    repo.finish(process)
+    if not adopted:
+        (repo.home / "go").touch()
+        wait_until((repo.home / "changed").exists, what="the change")
+    again = repo.popen("dispatch", plan)
+    if adopted:
+        wait_until(lambda: repo.orch("status", "--json").json["engine"]["running"])
+        (repo.home / "go").touch()
+    result = repo.finish(again)
+    assert result.status == 0, result
+    finding, = findings(repo)
+    assert "refs/heads/mine is new" in finding["title"]
+    assert repo.task("a")["attempt"] == 1
+
+
+def test_what_the_user_did_before_the_next_engines_agents_is_none(repo):
+    """Nothing of an earlier engine's runs any more: what it had seen is nobody's business."""
+    plan = repo.plan("[task:a]\ncommand = echo a > a\n[task:b]\ndepends_on = a\n"
+                     "command = touch $HOME/up; while [ ! -e $HOME/go ]; do sleep 0.02; done;"
+                     " echo b > b\n")
+    process = repo.popen("dispatch", plan)
+    wait_until((repo.home / "up").exists, what="the agent")
+    process.send_signal(signal.SIGTERM)
+    assert repo.finish(process).status == 130
+    repo.git("branch", "users-own")
+    (repo.home / "go").touch()
+    repo.dispatch(plan)
+    assert findings(repo) == []
+
+
+GIT = ("#!/bin/sh\ncase \" $* \" in *' write-tree '*) mkdir $HOME/writing 2> $HOME/twice &&"
+       " while [ ! -e $HOME/other ]; do sleep 0.02; done;; esac\nPATH={path} exec git \"$@\"\n")
+
+
+def test_an_agent_that_begins_before_the_last_ones_work_is_committed(repo, tmp_path):
+    tool = tmp_path / "bin/git"
+    tool.parent.mkdir()
+    tool.write_text(GIT.format(path=repo.env["PATH"]))
+    tool.chmod(0o755)
+    plan = repo.plan("[task:a]\ncommand = git branch mine; echo a > a\n"
+                     "[task:b]\ncommand = touch $HOME/other; echo b > b\n")
+    repo.orch("plan", "import", plan)
+    repo.orch("pause", "demo/b")
+    process = repo.popen("dispatch", plan, env={**repo.env,
+                                                "PATH": f"{tool.parent}:{repo.env['PATH']}"})
+    wait_until((repo.home / "writing").exists, what="the commit of a")
+    repo.orch("resume", "demo/b")
+    assert repo.finish(process).status == 0
+    finding, = findings(repo)
+    assert "refs/heads/mine is new" in finding["title"]
 
 
 def test_a_forged_token_is_logged(repo):

@@ -362,7 +362,7 @@ def _leftovers(world):
     tmpdirs = set(world.unit_tmpdirs()) | {tmpdir for *_, tmpdir in world.started()}
     wrong += [f"left: {path}" for path in sorted(tmpdirs) if os.path.exists(path)]
     for path in (world.path / ".git").rglob("*.lock"):
-        if path.name not in ("git.lock", "shim.lock"):
+        if path.name not in ("git.lock", "merge.lock", "shim.lock"):
             wrong.append(f"left: {path}")
     wrong += [f"left: {path}" for path in world.state_dir.glob("units/*/*.tmp")]
     wrong += [f"left: {path}" for path in world.state_dir.glob("units/*/ctl.sock")]

@@ -177,6 +177,9 @@ static const struct orch_option options[] = {
 #ifdef DEFECT_BAD_OPTION
 	ORCH_OPTION("patience", ORCH_OPTION_DURATION, "soon", "a default that is no duration"),
 #endif
+#ifdef SAYS_LIMITS
+	ORCH_OPTION("home", ORCH_OPTION_STRING, NULL, "whose login it is"),
+#endif
 	ORCH_OPTION("greeting", ORCH_OPTION_STRING, "hello", "a text"),
 	ORCH_OPTION("loud", ORCH_OPTION_BOOL, "no", "a switch"),
 	ORCH_OPTION("turns", ORCH_OPTION_INT, NULL, "a number"),

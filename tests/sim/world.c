@@ -29,6 +29,7 @@ void world_init(struct world *w, uint64_t seed)
 	memset(w, 0, sizeof(*w));
 	w->random = seed;
 	w->now = 1000;
+	w->one_credential = seed % 2;
 	w->worktrees = world_chance(w, 70);
 	w->max_agents = 1 + below(w, 5);
 	w->cap = world_chance(w, 10) ? 1 + below(w, 6) : 0;
@@ -83,12 +84,16 @@ void world_boot(struct world *w)
 	w->engine = engine_new(&w->config);
 	w->halted = w->draining = w->faulted = w->hold = false;
 	w->started_this_run = 0;
-	uint32_t index, plan;
-	if (!w->engine ||
+	uint32_t index, plan, one, two;
+	const struct engine_breaker_init closed = {0};
+	if (!w->engine || engine_add_breaker(w->engine, &closed, &one) < 0 ||
+		engine_add_breaker(w->engine, &closed, &two) < 0 ||
 		engine_add_harness(
-			w->engine, &(struct engine_harness_init){.max_agents = 0}, &index) < 0 ||
-		engine_add_harness(
-			w->engine, &(struct engine_harness_init){.max_agents = 2}, &index) < 0)
+			w->engine, &(struct engine_harness_init){.breaker = one}, &index) < 0 ||
+		engine_add_harness(w->engine,
+			&(struct engine_harness_init){
+				.breaker = w->one_credential ? one : two, .max_agents = 2},
+			&index) < 0)
 		abort();
 	struct engine_plan_init init = {
 		.status = w->plan_status,

@@ -65,6 +65,7 @@ struct world {
 	int64_t now;
 	struct sim_task tasks[MAX_TASKS];
 	uint32_t n_tasks;
+	bool one_credential; /* of both harnesses */
 	bool worktrees;
 	uint32_t max_agents;
 	uint32_t cap;

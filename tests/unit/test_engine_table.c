@@ -69,9 +69,10 @@ static void start(struct world *w, enum engine_mode saved, uint32_t attempt)
 	uint32_t index;
 	*w = (struct world){.engine = engine_new(&config)};
 	assert_non_null(w->engine);
-	assert_int_equal(engine_add_harness(
-				 w->engine, &(struct engine_harness_init){.max_agents = 0}, &index),
-		0);
+	assert_int_equal(
+		engine_add_breaker(w->engine, &(struct engine_breaker_init){0}, &index), 0);
+	assert_int_equal(
+		engine_add_harness(w->engine, &(struct engine_harness_init){0}, &index), 0);
 	assert_int_equal(engine_add_plan(w->engine, &plan, &index), 0);
 	assert_int_equal(engine_add_task(w->engine, &task, &index), 0);
 	assert_int_equal(engine_begin(w->engine, 0, &w->actions), 0);

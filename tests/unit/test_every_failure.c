@@ -1076,10 +1076,13 @@ static int build_engine(struct engine **ret)
 		.max_agents = 4, .drain_ms = 1000, .backoff_ms = 1000, .backoff_max_ms = 1000};
 	const struct engine_plan_init plan = {
 		.status = PLAN_RUNNING, .admit = ADMIT_ALL, .worktrees = true};
+	const struct engine_breaker_init breaker = {0};
 	const struct engine_harness_init harness = {0};
 	struct engine *engine = engine_new(&config);
 	uint32_t index, tasks[10];
-	int r = engine ? engine_add_harness(engine, &harness, &index) : -ENOMEM;
+	int r = engine ? engine_add_breaker(engine, &breaker, &index) : -ENOMEM;
+	if (r == 0)
+		r = engine_add_harness(engine, &harness, &index);
 	if (r == 0)
 		r = engine_add_plan(engine, &plan, &index);
 	for (uint32_t i = 0; r == 0 && i < 10; i++) {

@@ -3,6 +3,7 @@
 #include "git_fixture.h"
 
 #include "git/guard.h"
+#include "os/lock.h"
 
 static int setup(void **state)
 {
@@ -158,13 +159,61 @@ static void test_mend(void **state)
 	assert_output(f->repo->common_dir,
 		"./HEAD.lock\n./index.lock\n./packed-refs.lock\n./refs/heads/main.lock\n./"
 		"worktrees/plan+two/index.lock\n./worktrees/users/index.lock",
-		"find . -name '*.lock' | sort");
-	assert_output(f->repo->common_dir, "git-worktrees keep units", "ls orch | xargs");
+		"find . -name '*.lock' ! -path './orch/*' | sort");
+	assert_output(
+		f->repo->common_dir, "git-worktrees keep merge.lock units", "ls orch | xargs");
 	assert_done(f, git_mend(&f->ctx, f->root, NULL, &f->e));
 	sh(f->repo->common_dir,
 		"test ! -e worktrees/plan+two/index.lock; test -e worktrees/users/index.lock");
 	free(one);
 	free(two);
+}
+
+/* What an `orch merge` that is at work has is not mended away under it. */
+static void test_mend_beside_a_merge(void **state)
+{
+	struct fixture *f = *state;
+	char *final = git_worktree_path(f->root, "plan", GIT_FINAL);
+	CLEANUP_STR char *lock = path_join(f->repo->common_dir, "orch/" GIT_MERGE_LOCK);
+	static const char all[] = "git-merge.x git-trash.x index.lock";
+	static const char list[] = "ls -d orch/git-* worktrees/plan++final/index.lock |"
+				   " grep -v git-worktrees | xargs -r -n 1 basename | xargs";
+	struct git_oid start = f->repo->head;
+	int fd = -1;
+	assert_done(f, git_worktree_prepare(&f->ctx, final, &start, NULL, &f->e));
+	sh(f->repo->common_dir, "mkdir -p orch/git-merge.x orch/git-trash.x;"
+				" touch worktrees/plan++final/index.lock orch/git-index.x");
+	assert_int_equal(lock_take(AT_FDCWD, lock, 0, &fd, &f->e), 0);
+	assert_done(f, git_mend(&f->ctx, f->root, NULL, &f->e));
+	assert_output(f->repo->common_dir, all, list);
+	close(fd);
+	assert_done(f, git_mend(&f->ctx, f->root, NULL, &f->e));
+	assert_output(f->repo->common_dir, "", list);
+	free(final);
+}
+
+static void test_a_move_that_is_known(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP_STR char *before = NULL;
+	struct git_ref_update moves[2] = {{.ref = "refs/heads/main"}, {.ref = "refs/heads/main"}};
+	moves[0].old = f->repo->head;
+	assert_done(f, git_tamper_snapshot(&f->ctx, &before, &f->e));
+	sh(f->repo->toplevel, "git commit -q --allow-empty -m one");
+	assert_done(f, git_resolve(&f->ctx, "main", &moves[0].new, &f->e));
+	sh(f->repo->toplevel, "git commit -q --allow-empty -m two; git branch more");
+	moves[1].old = moves[0].new;
+	assert_done(f, git_resolve(&f->ctx, "main", &moves[1].new, &f->e));
+	for (size_t n = 0; n <= 2; n++) {
+		CLEANUP_STR char *was = strdup(before);
+		CLEANUP_STR char *is = NULL;
+		CLEANUP_STRV char **changes = NULL;
+		assert_non_null(was);
+		assert_done(f, git_tamper_snapshot(&f->ctx, &is, &f->e));
+		git_tamper_follow(was, is, moves, n);
+		assert_int_equal(git_tamper_diff(was, is, &changes), 0);
+		assert_int_equal(strv_len(changes), n < 2 ? 2 : 1);
+	}
 }
 
 static void test_worktree_list(void **state)
@@ -201,6 +250,8 @@ int main(void)
 		test(test_preflight),
 		test(test_tampering_is_noticed),
 		test(test_mend),
+		test(test_mend_beside_a_merge),
+		test(test_a_move_that_is_known),
 		test(test_worktree_list),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
