@@ -6,6 +6,7 @@
 #include "git/guard.h"
 #include "git/integrate.h"
 #include "os/proc.h"
+#include "run/record.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -271,6 +272,7 @@ void run_free(struct run *r)
 	reconcile_free(r);
 	map_deinit(&r->harnesses);
 	engine_free(r->engine);
+	record_close(r->record);
 	tamper_view_deinit(&r->tamper);
 	lifecycle_close(r->lifecycle);
 	strv_free(r->unit_env);
