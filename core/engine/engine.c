@@ -2,6 +2,7 @@
 #include "engine/model.h"
 
 #include "base/str.h"
+#include "engine/call.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -183,6 +184,22 @@ void task_enter(struct engine *e, struct engine_task *t, enum engine_mode mode, 
 	a->task_after = *t;
 }
 
+/* ---- telling of calls ---- */
+
+#define TELL(e, ...) \
+	do { \
+		if ((e)->config.tap) \
+			(e)->config.tap((e)->config.tap_ctx, &(struct engine_call){__VA_ARGS__}); \
+	} while (0)
+
+/* What was appended since `first`, and how it went. */
+static int answer(
+	const struct engine *e, int code, const struct engine_actions *actions, size_t first)
+{
+	TELL(e, .kind = CALL_ANSWER, .code = code, .actions = actions, .first = first);
+	return code;
+}
+
 /* ---- building ---- */
 
 struct engine *engine_new(const struct engine_config *config)
@@ -194,6 +211,7 @@ struct engine *engine_new(const struct engine_config *config)
 	e->random = config->seed;
 	e->faulted = config->winding_down;
 	e->fault = config->fault;
+	TELL(e, .kind = CALL_NEW, .config = config);
 	return e;
 }
 
@@ -220,6 +238,7 @@ void engine_free(struct engine *e)
 
 int engine_add_breaker(struct engine *e, const struct engine_breaker_init *init, uint32_t *ret)
 {
+	TELL(e, .kind = CALL_BREAKER, .new_breaker = init);
 	struct engine_breaker *b = VEC_PUSH(&e->breakers);
 	if (!b)
 		return -ENOMEM;
@@ -234,6 +253,7 @@ int engine_add_breaker(struct engine *e, const struct engine_breaker_init *init,
 
 int engine_add_harness(struct engine *e, const struct engine_harness_init *init, uint32_t *ret)
 {
+	TELL(e, .kind = CALL_HARNESS, .new_harness = init);
 	struct engine_harness *h = VEC_PUSH(&e->harnesses);
 	assert(init->breaker < e->breakers.count);
 	if (!h)
@@ -248,6 +268,7 @@ int engine_add_harness(struct engine *e, const struct engine_harness_init *init,
 
 int engine_add_plan(struct engine *e, const struct engine_plan_init *init, uint32_t *ret)
 {
+	TELL(e, .kind = CALL_PLAN, .new_plan = init);
 	struct engine_plan *p = VEC_PUSH(&e->plans);
 	if (!p)
 		return -ENOMEM;
@@ -262,6 +283,7 @@ int engine_add_plan(struct engine *e, const struct engine_plan_init *init, uint3
 
 int engine_add_task(struct engine *e, const struct engine_task_init *init, uint32_t *ret)
 {
+	TELL(e, .kind = CALL_TASK, .new_task = init);
 	struct engine_task *t = VEC_PUSH(&e->tasks);
 	if (!t)
 		return -ENOMEM;
@@ -310,6 +332,7 @@ int engine_add_task(struct engine *e, const struct engine_task_init *init, uint3
 
 int engine_add_dependency(struct engine *e, uint32_t task, uint32_t dependency)
 {
+	TELL(e, .kind = CALL_DEPENDENCY, .task = task, .dependency = dependency);
 	struct engine_task *dep = &e->tasks.items[dependency];
 	struct edge *edge = VEC_PUSH(&e->edges);
 	if (!edge)
@@ -390,6 +413,7 @@ int plan_grow(struct engine *e, struct engine_plan *p)
 
 int engine_add_spent(struct engine *e, uint32_t plan, uint32_t harness, uint64_t tokens)
 {
+	TELL(e, .kind = CALL_SPENT, .plan = plan, .harness = harness, .tokens = tokens);
 	struct engine_plan *p = &e->plans.items[plan];
 	if (plan_grow(e, p) < 0)
 		return -ENOMEM;
@@ -399,6 +423,7 @@ int engine_add_spent(struct engine *e, uint32_t plan, uint32_t harness, uint64_t
 
 void engine_drop_task(struct engine *e, uint32_t task)
 {
+	TELL(e, .kind = CALL_DROP, .task = task);
 	struct engine_task *t = &e->tasks.items[task];
 	struct engine_plan *p = task_plan(e, t);
 	if (t->gone || t->mode != MODE_PENDING)
@@ -425,7 +450,7 @@ static void plan_start(struct engine *e, struct engine_plan *p)
 	plan_save(e, p);
 }
 
-int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
+static int begin(struct engine *e, int64_t now, struct engine_actions *actions)
 {
 	e->actions = actions;
 	e->now = now;
@@ -445,7 +470,14 @@ int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
 	return e->out_of_memory ? -ENOMEM : 0;
 }
 
-int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,
+int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions)
+{
+	size_t first = actions->list.count;
+	TELL(e, .kind = CALL_BEGIN, .now = now);
+	return answer(e, begin(e, now, actions), actions, first);
+}
+
+static int admit_more(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,
 	int64_t now, struct engine_actions *actions)
 {
 	struct engine_plan *p = &e->plans.items[plan];
@@ -467,8 +499,17 @@ int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint3
 	return step_end(e);
 }
 
+int engine_admit(struct engine *e, uint32_t plan, enum engine_admit admit, uint32_t cap,
+	int64_t now, struct engine_actions *actions)
+{
+	size_t first = actions->list.count;
+	TELL(e, .kind = CALL_ADMIT, .plan = plan, .admit = admit, .cap = cap, .now = now);
+	return answer(e, admit_more(e, plan, admit, cap, now, actions), actions, first);
+}
+
 void engine_change_task(struct engine *e, uint32_t task, const struct engine_task_change *change)
 {
+	TELL(e, .kind = CALL_CHANGE_TASK, .task = task, .change = change);
 	struct engine_task *t = &e->tasks.items[task];
 	t->gate = (uint8_t)change->gate;
 	t->priority = change->priority; /* counts when it is queued next */
@@ -479,6 +520,8 @@ void engine_change_task(struct engine *e, uint32_t task, const struct engine_tas
 
 void engine_change_plan(struct engine *e, uint32_t plan, uint32_t max_agents, uint64_t token_budget)
 {
+	TELL(e, .kind = CALL_CHANGE_PLAN, .plan = plan, .max_agents = max_agents,
+		.tokens = token_budget);
 	struct engine_plan *p = &e->plans.items[plan];
 	p->init.max_agents = max_agents;
 	p->init.token_budget = token_budget;
@@ -548,7 +591,7 @@ static void step_global(struct engine *e, const struct engine_event *ev)
 	}
 }
 
-int engine_step(struct engine *e, const struct engine_event *ev, struct engine_actions *actions,
+static int step(struct engine *e, const struct engine_event *ev, struct engine_actions *actions,
 	struct err *err)
 {
 	if (e->out_of_memory)
@@ -566,6 +609,14 @@ int engine_step(struct engine *e, const struct engine_event *ev, struct engine_a
 		step_global(e, ev);
 	}
 	return step_end(e) < 0 ? err_nomem(err) : 0;
+}
+
+int engine_step(struct engine *e, const struct engine_event *ev, struct engine_actions *actions,
+	struct err *err)
+{
+	size_t first = actions->list.count;
+	TELL(e, .kind = CALL_STEP, .event = ev);
+	return answer(e, step(e, ev, actions, err), actions, first);
 }
 
 /* ---- views ---- */

@@ -108,6 +108,8 @@ struct engine_task {
 /* ---- setting up ---------------------------------------------------------------------------------
  */
 
+struct engine_call;
+
 struct engine_config {
 	uint32_t max_agents; /* over all plans */
 	int64_t drain_ms;
@@ -123,6 +125,10 @@ struct engine_config {
 	enum halt_reason fault;
 	/* engine_begin starts nothing: EVENT_CANCEL follows at once. */
 	bool stopping;
+	/* Is told of each call that changes the engine, and of its answer (call.h). NULL: nobody.
+	 */
+	void (*tap)(void *ctx, const struct engine_call *call);
+	void *tap_ctx;
 };
 
 /* What this engine may do for a plan. */

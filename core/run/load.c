@@ -4,6 +4,7 @@
 
 #include "plan/plan.h"
 #include "run/credential.h"
+#include "run/record.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -356,6 +357,17 @@ int load_changed(struct run *r, struct rplan *p, struct err *e)
 	return load_tasks(r, p, true, e);
 }
 
+/* Neither a single decision nor the winding down of a failed run, which may have little disk left.
+ */
+static void start_record(struct run *r)
+{
+	struct err err = ERR_INIT;
+	if (r->have_request || r->options.wind_down)
+		return;
+	if (record_open(r->site->state_dir, &r->record, &err) < 0)
+		run_warn(r, "%s", err.msg);
+}
+
 int load_engine(struct run *r, struct err *e)
 {
 	const struct config *c = r->config;
@@ -369,6 +381,7 @@ int load_engine(struct run *r, struct err *e)
 		if (r->options.max_agents <= 0 && load.init.max_agents > agents)
 			agents = load.init.max_agents;
 	}
+	start_record(r);
 	struct engine_config config = {
 		.max_agents = (uint32_t)agents,
 		.drain_ms = r->options.drain_timeout_ms >= 0 ? r->options.drain_timeout_ms
@@ -381,6 +394,8 @@ int load_engine(struct run *r, struct err *e)
 		.winding_down = r->options.wind_down,
 		.fault = r->options.wind_down_for,
 		.stopping = r->interrupted,
+		.tap = r->record ? record_call : NULL,
+		.tap_ctx = r->record,
 	};
 	r->engine = engine_new(&config);
 	if (!r->engine)

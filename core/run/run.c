@@ -7,6 +7,7 @@
 #include "git/integrate.h"
 #include "os/proc.h"
 #include "run/hold.h"
+#include "run/record.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -274,6 +275,7 @@ void run_free(struct run *r)
 	map_deinit(&r->breakers);
 	engine_free(r->engine);
 	tamper_forget(r);
+	record_close(r->record);
 	lifecycle_close(r->lifecycle);
 	strv_free(r->unit_env);
 	free(r->plugin_path);

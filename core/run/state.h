@@ -150,6 +150,7 @@ struct tamper_view {
 	int64_t at; /* monotonic ms, before it was looked */
 };
 
+struct record;
 struct found; /* reconcile.c: what became of the units of an earlier engine */
 
 struct run {
@@ -159,6 +160,7 @@ struct run {
 	struct store *store;
 	struct lifecycle *lifecycle;
 	struct engine *engine;
+	struct record *record; /* NULL: what the engine is told is not recorded */
 	uv_loop_t loop;
 	bool loop_open;
 	uv_prepare_t prepare;

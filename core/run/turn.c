@@ -3,6 +3,7 @@
 #include "run/state.h"
 
 #include "base/log.h"
+#include "run/record.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -340,6 +341,13 @@ static void step_all(struct run *r)
 	r->inbox_texts.count = 0;
 }
 
+static void flush_record(struct run *r)
+{
+	struct err err = ERR_INIT;
+	if (record_flush(r->record, &err) < 0)
+		run_warn(r, "%s", err.msg);
+}
+
 static void arm_timer(struct run *r)
 {
 	int64_t next = engine_next_time(r->engine);
@@ -367,6 +375,7 @@ void run_turn(struct run *r)
 		set_aside(r);
 		if (waits && !commit(r))
 			break;
+		flush_record(r);
 		struct engine_actions now = r->actions;
 		r->actions = ENGINE_ACTIONS_INIT;
 		vec_foreach(a, &now.list)

@@ -16,50 +16,22 @@ void check_fail(const struct world *w, const char *fmt, ...)
 		(unsigned long long)w->steps, (long long)w->now);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nreplay: orch-sim --seed %llu --trace\n", (unsigned long long)sim_seed);
+	fprintf(stderr, "\nreplay: orch-sim --seed %llu%s --trace\n", (unsigned long long)sim_seed,
+		w->record ? " --replay" : "");
 	exit(1);
-}
-
-/* The arrows of the state diagram; anything else is a hole in the table. */
-static bool arrow_exists(bool worktrees, enum task_status from, enum task_status to)
-{
-#define TO(s) (1U << TASK_##s)
-	static const unsigned arrows[TASK_STATUS_COUNT] = {
-		[TASK_PENDING] = TO(ASSIGNED),
-		[TASK_ASSIGNED] = TO(RUNNING) | TO(FAILED) | TO(PENDING),
-		[TASK_RUNNING] = TO(CHECKING) | TO(FAILED),
-		[TASK_CHECKING] = TO(INTEGRATING) | TO(AWAITING_REVIEW) | TO(FAILED),
-		[TASK_AWAITING_REVIEW] = TO(INTEGRATING) | TO(FAILED),
-		[TASK_INTEGRATING] = TO(PASSED) | TO(FAILED),
-		[TASK_FAILED] = TO(PENDING) | TO(ESCALATED) | TO(INTEGRATING),
-		[TASK_ESCALATED] = TO(PENDING) | TO(INTEGRATING),
-	};
-	if (!worktrees && to == TASK_PASSED)
-		return from == TASK_CHECKING || from == TASK_AWAITING_REVIEW ||
-		       from == TASK_ESCALATED || from == TASK_FAILED;
-	return arrows[from] & (1U << to);
-#undef TO
 }
 
 void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 {
 	struct sim_task *t = &w->tasks[i];
 	const struct engine_task *after = &a->task_after;
-	if (a->from != t->status)
-		check_fail(w, "task %u: saved from %s but the database says %s", i,
-			task_status_name(a->from), task_status_name(t->status));
-	if (!arrow_exists(w->worktrees, a->from, a->to))
-		check_fail(w, "task %u: no arrow %s -> %s", i, task_status_name(a->from),
-			task_status_name(a->to));
-	if (after->attempt < t->row.attempt || after->attempt > t->row.attempt + 1)
-		check_fail(w, "task %u: attempt %u after %u", i, after->attempt, t->row.attempt);
-	if (t->row.attempt_open && !after->attempt_open) {
+	struct err err = ERR_INIT;
+	if (promise_transition(w->worktrees, &t->db, a, &err) < 0)
+		check_fail(w, "task %u: %s", i, err.msg);
+	if (t->db.row.attempt_open && !after->attempt_open) {
 		t->closes[after->attempt]++;
 		if (t->closes[after->attempt] > 1)
 			check_fail(w, "task %u: attempt %u ended twice", i, after->attempt);
-		if (after->outcome == OUTCOME_NONE)
-			check_fail(
-				w, "task %u: attempt %u ended without outcome", i, after->attempt);
 	}
 	w->started_this_run += a->to == TASK_ASSIGNED;
 	w->started_this_run -= a->from == TASK_ASSIGNED && a->to == TASK_PENDING && w->engine_began;
@@ -69,11 +41,6 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 	if (a->from == TASK_RUNNING && a->to == TASK_CHECKING &&
 		t->units[after->attempt].killed_now)
 		check_fail(w, "task %u: attempt %u was cut off and yet judged", i, after->attempt);
-	if (a->to == TASK_PASSED && after->outcome != OUTCOME_OK &&
-		after->outcome != OUTCOME_NOT_NEEDED && !after->approved)
-		check_fail(w, "task %u: passed with outcome %s", i, outcome_name(after->outcome));
-	if (after->retries_used > after->retry_max)
-		check_fail(w, "task %u: more retries than allowed", i);
 	if (after->attempt + 1 >= MAX_ATTEMPTS)
 		check_fail(w, "task %u: attempts without end", i);
 }
@@ -83,14 +50,14 @@ void check_start(struct world *w, uint32_t i)
 	struct sim_task *t = &w->tasks[i];
 	for (uint32_t k = 0; k < t->n_deps; k++) {
 		const struct sim_task *dep = &w->tasks[t->deps[k]];
-		if (dep->status != TASK_PASSED || (w->worktrees && !dep->merged))
+		if (dep->db.status != TASK_PASSED || (w->worktrees && !dep->merged))
 			check_fail(w, "task %u started before its dependency %u passed", i,
 				t->deps[k]);
 	}
-	if (t->status != TASK_ASSIGNED || !t->row.attempt_open)
+	if (t->db.status != TASK_ASSIGNED || !t->db.row.attempt_open)
 		check_fail(w, "task %u started without a saved intent", i);
-	if (++t->starts[t->row.attempt] > 1)
-		check_fail(w, "task %u: attempt %u started twice", i, t->row.attempt);
+	if (++t->starts[t->db.row.attempt] > 1)
+		check_fail(w, "task %u: attempt %u started twice", i, t->db.row.attempt);
 	for (uint32_t k = 0; k < MAX_ATTEMPTS; k++)
 		if (t->units[k].live)
 			check_fail(w, "task %u: two agents at once", i);
@@ -115,27 +82,22 @@ void check_live(struct world *w)
 /* The reason computed from the outside, by the contract's order, where the world can tell. */
 void check_halt(struct world *w)
 {
-	uint32_t n[TASK_STATUS_COUNT] = {0};
+	struct halt_facts facts = {
+		.halt = w->halt,
+		.also = w->also,
+		.interrupted = w->draining,
+		.faulted = w->faulted,
+		.cut = w->faulted,
+	};
 	for (uint32_t i = 0; i < w->n_tasks; i++) {
-		n[w->tasks[i].status]++;
+		facts.tasks[w->tasks[i].db.status]++;
 		if (w->tasks[i].job != JOB_NONE)
 			check_fail(w, "halted while task %u has something under way", i);
 	}
+	struct err err = ERR_INIT;
+	if (promise_halt(&facts, &err) < 0)
+		check_fail(w, "%s", err.msg);
 	uint32_t all = w->also | (1U << w->halt);
-	if (w->also && (uint32_t)__builtin_ctz(w->also) < (uint32_t)w->halt)
-		check_fail(w, "halt %s is not the first of its reasons", halt_reason_name(w->halt));
-	if (w->faulted != !!(all & (1U << HALT_IO_ERROR)))
-		check_fail(w, "fault: %d, halt reasons %x", w->faulted, all);
-	if (w->draining != !!(all & (1U << HALT_INTERRUPTED)))
-		check_fail(w, "interrupted: %d, halt reasons %x", w->draining, all);
-	if ((n[TASK_AWAITING_REVIEW] > 0) != !!(all & (1U << HALT_REVIEW_REQUIRED)))
-		check_fail(
-			w, "review: %u tasks wait, halt reasons %x", n[TASK_AWAITING_REVIEW], all);
-	if ((n[TASK_ESCALATED] + n[TASK_FAILED] > 0) != !!(all & (1U << HALT_FAILED)))
-		check_fail(w, "failed: %u escalated, halt reasons %x", n[TASK_ESCALATED], all);
-	if ((n[TASK_PASSED] == w->n_tasks) != !!(all & (1U << HALT_COMPLETED)))
-		check_fail(w, "completed: %u passed of %u, halt reasons %x", n[TASK_PASSED],
-			w->n_tasks, all);
 	if (all & (1U << HALT_INTERNAL_ERROR))
 		check_fail(w, "halted without a reason");
 	if ((all & (1U << HALT_CAP_REACHED)) && w->started_this_run != w->cap)
@@ -143,10 +105,6 @@ void check_halt(struct world *w)
 	if (w->draining && w->now > w->cancelled_at + w->config.drain_ms + 10000)
 		check_fail(w, "the end took %lld ms after the cancel",
 			(long long)(w->now - w->cancelled_at));
-	if (!w->draining && !w->faulted && (n[TASK_CHECKING] || n[TASK_INTEGRATING]))
-		check_fail(w, "halted with work to judge or to merge");
-	if ((n[TASK_RUNNING] && !w->faulted) || n[TASK_ASSIGNED])
-		check_fail(w, "halted with running tasks");
 }
 
 void check_end(struct world *w)
@@ -155,7 +113,7 @@ void check_end(struct world *w)
 		struct sim_task *t = &w->tasks[i];
 		for (uint32_t k = 1; k < MAX_ATTEMPTS; k++)
 			if (t->starts[k] && t->closes[k] != 1 &&
-				!(t->row.attempt_open && t->row.attempt == k))
+				!(t->db.row.attempt_open && t->db.row.attempt == k))
 				check_fail(w, "task %u: attempt %u started but ended %d times", i,
 					k, t->closes[k]);
 	}

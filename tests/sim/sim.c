@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * orch-sim [--seed N] [--steps N] [--trace]
+ * orch-sim [--seed N] [--steps N] [--replay] [--trace]
  * Runs simulated dispatches until so many engine steps were made, each from a seed of its own. With
- * --seed exactly that one run is made again.
+ * --seed exactly that one run is made again. With --replay each engine is recorded, and replayed
+ * when it ends or crashes.
  */
 #include "world.h"
 
@@ -119,16 +120,16 @@ static void dispatch_once(struct world *w)
 		if (!w->engine)
 			world_boot(w);
 	}
-	engine_free(w->engine);
-	w->engine = NULL;
+	world_close(w);
 }
 
-static struct world run(uint64_t seed, bool trace)
+static struct world run(uint64_t seed, struct buf *record, bool trace)
 {
 	static struct world w;
 	sim_seed = seed;
 	world_init(&w, seed);
 	w.trace = trace;
+	w.record = record;
 	int n = 0;
 	do {
 		dispatch_once(&w);
@@ -145,12 +146,21 @@ static uint64_t argument(int argc, char **argv, const char *name, uint64_t other
 	return otherwise;
 }
 
+static bool flag(int argc, char **argv, const char *name)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], name) == 0)
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
-	bool trace = argc > 1 && strcmp(argv[argc - 1], "--trace") == 0;
+	CLEANUP_BUF struct buf lines = BUF_INIT;
+	struct buf *record = flag(argc, argv, "--replay") ? &lines : NULL;
 	uint64_t seed = argument(argc, argv, "--seed", 0);
 	if (seed) {
-		struct world w = run(seed, trace);
+		struct world w = run(seed, record, flag(argc, argv, "--trace"));
 		printf("seed %llu: %llu steps, %llu crashes, ended %s\n", (unsigned long long)seed,
 			(unsigned long long)w.steps, (unsigned long long)w.crashes,
 			plan_status_name(w.plan_status));
@@ -161,7 +171,7 @@ int main(int argc, char **argv)
 	printf("seeds from %llu\n", (unsigned long long)first);
 	fflush(stdout);
 	while (steps < wanted) {
-		struct world w = run(first + runs++, false);
+		struct world w = run(first + runs++, record, false);
 		steps += w.steps;
 		crashes += w.crashes;
 	}

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "world.h"
 
+#include "engine/call.h"
+#include "replay.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +59,7 @@ void world_init(struct world *w, uint64_t seed)
 				t->deps[t->n_deps++] = dep;
 		}
 		t->fail_percent = world_chance(w, 50) ? 0 : (int)below(w, 90);
-		t->row = (struct engine_task){
+		t->db.row = (struct engine_task){
 			.retry_max = (uint16_t)below(w, 4),
 			.priority = (int32_t)below(w, 3),
 			.gate = (uint8_t)(world_chance(w, 80) ? GATE_AUTO : 1 + below(w, 2)),
@@ -66,22 +69,47 @@ void world_init(struct world *w, uint64_t seed)
 			.harness = below(w, 2),
 			.candidate = true,
 		};
-		t->status = TASK_PENDING;
+		t->db.status = TASK_PENDING;
 	}
 }
 
 static struct unit *current_unit(struct sim_task *t)
 {
-	return &t->units[t->row.attempt];
+	return &t->units[t->db.row.attempt];
 }
 
 /* ---- starting an engine ---- */
 
 static bool apply(struct world *w, struct engine_actions *actions, bool may_crash);
 
+static void note_call(void *ctx, const struct engine_call *call)
+{
+	engine_call_write(ctx, call);
+}
+
+static struct engine *new_engine(struct world *w)
+{
+	struct engine_config config = w->config;
+	if (w->record) {
+		buf_reset(w->record);
+		engine_call_write_head(w->record, "sim");
+		config.tap = note_call;
+		config.tap_ctx = w->record;
+	}
+	return engine_new(&config);
+}
+
+void world_close(struct world *w)
+{
+	engine_free(w->engine);
+	w->engine = NULL;
+	if (w->record && (buf_check(w->record) < 0 || !replay_text("sim", buf_cstr(w->record))))
+		check_fail(w, "the replay is not the run");
+}
+
 void world_boot(struct world *w)
 {
-	w->engine = engine_new(&w->config);
+	w->engine = new_engine(w);
 	w->halted = w->draining = w->faulted = w->hold = false;
 	w->started_this_run = 0;
 	uint32_t index, plan, one, two;
@@ -110,36 +138,36 @@ void world_boot(struct world *w)
 		struct engine_task_init ti = {
 			.id = i,
 			.plan = plan,
-			.harness = t->row.harness,
+			.harness = t->db.row.harness,
 			.mode = engine_mode_found(
-				t->status, t->row.attempt_open && current_unit(t)->exists),
-			.outcome = (enum outcome)t->row.outcome,
-			.gate = (enum gate)t->row.gate,
-			.priority = t->row.priority,
-			.attempt = t->row.attempt,
-			.retry_max = t->row.retry_max,
-			.retries_used = t->row.retries_used,
-			.lost_row = t->row.lost_row,
-			.conflict_row = t->row.conflict_row,
-			.unchanged_row = t->row.unchanged_row,
-			.not_before = t->row.not_before,
-			.tokens = t->row.tokens,
-			.token_budget = t->row.token_budget,
-			.attempt_open = t->row.attempt_open,
-			.has_checks = t->row.has_checks,
-			.allow_empty = t->row.allow_empty,
+				t->db.status, t->db.row.attempt_open && current_unit(t)->exists),
+			.outcome = (enum outcome)t->db.row.outcome,
+			.gate = (enum gate)t->db.row.gate,
+			.priority = t->db.row.priority,
+			.attempt = t->db.row.attempt,
+			.retry_max = t->db.row.retry_max,
+			.retries_used = t->db.row.retries_used,
+			.lost_row = t->db.row.lost_row,
+			.conflict_row = t->db.row.conflict_row,
+			.unchanged_row = t->db.row.unchanged_row,
+			.not_before = t->db.row.not_before,
+			.tokens = t->db.row.tokens,
+			.token_budget = t->db.row.token_budget,
+			.attempt_open = t->db.row.attempt_open,
+			.has_checks = t->db.row.has_checks,
+			.allow_empty = t->db.row.allow_empty,
 			.candidate = true,
-			.paused = t->row.paused,
-			.approved = t->row.approved,
-			.carry = t->row.carry,
-			.has_commit = t->row.has_commit,
+			.paused = t->db.row.paused,
+			.approved = t->db.row.approved,
+			.carry = t->db.row.carry,
+			.has_commit = t->db.row.has_commit,
 		};
 		if (engine_add_task(w->engine, &ti, &index) < 0)
 			abort();
 		struct unit *u = current_unit(t);
 		u->told_started = u->told_ended = u->killed_now = false;
-		t->job = t->status == TASK_ASSIGNED || t->status == TASK_RUNNING ? JOB_AGENT
-										 : JOB_NONE;
+		t->job = t->db.status == TASK_ASSIGNED || t->db.status == TASK_RUNNING ? JOB_AGENT
+										       : JOB_NONE;
 		if (t->job == JOB_AGENT && !u->exists)
 			t->job = JOB_NONE;
 	}
@@ -161,15 +189,14 @@ void world_boot(struct world *w)
 void world_crash(struct world *w)
 {
 	w->crashes++;
-	engine_free(w->engine);
-	w->engine = NULL;
+	world_close(w);
 	for (uint32_t i = 0; i < w->n_tasks; i++) {
 		struct sim_task *t = &w->tasks[i];
 		/* A git command that was under way may have had its effect before it died. */
 		if (t->job == JOB_MERGE && !t->job_cancelled && world_chance(w, 30))
 			t->merged = true;
 		if (t->job == JOB_COMMIT && world_chance(w, 50))
-			t->committed[t->row.attempt] = true;
+			t->committed[t->db.row.attempt] = true;
 		t->job = JOB_NONE;
 		t->job_cancelled = false;
 		struct unit *u = current_unit(t);
@@ -290,11 +317,9 @@ static void save(struct world *w, const struct engine_action *a)
 	struct sim_task *t = &w->tasks[a->task];
 	check_save(w, a->task, a);
 	if (w->trace)
-		fprintf(stderr, "%8lld task %u attempt %u: %s -> %s %s%s\n", (long long)w->now,
-			a->task, a->task_after.attempt, task_status_name(a->from),
-			task_status_name(a->to), outcome_name(a->code), verdict_name(a->verdict));
-	t->row = a->task_after;
-	t->status = a->to;
+		promise_trace(w->now, a);
+	t->db.row = a->task_after;
+	t->db.status = a->to;
 }
 
 /* Saves in one transaction, then acts; a crash may come before, between, or after any of them. */
@@ -363,7 +388,7 @@ static bool finish_job(struct world *w, uint32_t i)
 				    ? RESULT_DONE
 				    : (world_chance(w, 50) ? RESULT_UNCHANGED : RESULT_FAILED);
 		if (ev.result != RESULT_FAILED)
-			t->committed[t->row.attempt] = true;
+			t->committed[t->db.row.attempt] = true;
 		break;
 	case JOB_GATE:
 		ev.kind = EVENT_GATED;
@@ -407,7 +432,7 @@ static bool report_agent(struct world *w, uint32_t i)
 
 static int64_t job_time(const struct sim_task *t)
 {
-	const struct unit *u = &t->units[t->row.attempt];
+	const struct unit *u = &t->units[t->db.row.attempt];
 	if (t->job == JOB_NONE)
 		return TIME_NEVER;
 	if (t->job != JOB_AGENT)

@@ -7,7 +7,9 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 
+#include "base/buf.h"
 #include "engine/engine.h"
+#include "promise.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,8 +47,7 @@ struct sim_task {
 	uint32_t n_deps;
 	int fail_percent;
 	/* The database. */
-	struct engine_task row;
-	enum task_status status;
+	struct saved db;
 	/* The world. */
 	struct unit units[MAX_ATTEMPTS];
 	enum job_kind job;
@@ -85,6 +86,8 @@ struct world {
 	uint64_t steps;
 	uint64_t crashes;
 	bool trace;
+	/* What the engine was told, to be replayed when it ends; NULL: it is not recorded. */
+	struct buf *record;
 };
 
 uint64_t world_random(struct world *w);
@@ -94,6 +97,8 @@ void world_init(struct world *w, uint64_t seed);
 /* A new engine over what the database and the keepers hold. */
 void world_boot(struct world *w);
 void world_crash(struct world *w);
+/* The engine ends; one that was recorded is replayed, and must do the same again. */
+void world_close(struct world *w);
 /* Hands one event to the engine and carries its answer out, or crashes while doing so (returns
  * false). */
 bool world_step(struct world *w, struct engine_event ev);
