@@ -19,6 +19,8 @@
 #include "../common/drive.h"
 
 #define ACP_CALLS_MAX 32
+/* Messages in a row, and no tool between them: OpenCode asks for ever when answers are cut off. */
+#define ACP_MESSAGES_MAX 20
 
 enum acp_step {
 	ACP_INITIALIZE,
@@ -56,6 +58,8 @@ struct acp {
 	char *queued;        /* a person's words for the next turn; owned; guarded */
 	struct acp_usage usage;
 	double cost, cost_before; /* of the session; and when the turn began */
+	char *message;            /* id of the last, where it has one; owned */
+	unsigned int messages;    /* since the last tool call */
 	bool refused;             /* we did not permit a tool */
 	bool last_tool_failed;
 	struct acp_call calls[ACP_CALLS_MAX];

@@ -22,6 +22,7 @@ void acp_forget(void *own)
 	json_decref(acp->initialized);
 	free(acp->session);
 	free(acp->queued);
+	free(acp->message);
 	for (size_t i = 0; i < ACP_CALLS_MAX; i++) {
 		free(acp->calls[i].id);
 		free(acp->calls[i].name);
@@ -40,10 +41,18 @@ static void end(struct orch_agent *a)
 	(void)pthread_mutex_unlock(&a->lock);
 }
 
+static int cancel(struct orch_agent *a)
+{
+	const struct acp *acp = a->own;
+	return acp_notify(a, "session/cancel", json_pack("{s:s}", "sessionId", acp->session));
+}
+
 void acp_fail(struct orch_agent *a, const char *why)
 {
 	const struct acp *acp = a->own;
 	drive_verdict(a, ORCH_OUTCOME_AGENT_ERROR, "%s: %s", step_names[acp->step], why);
+	if (acp->step == ACP_PROMPT)
+		(void)cancel(a); /* it is ended if it does not heed it */
 	end(a);
 }
 
@@ -53,6 +62,7 @@ static void prompt(struct orch_agent *a, const char *text)
 {
 	struct acp *acp = a->own;
 	acp_usage_begins(acp);
+	acp->messages = 0;
 	acp_request(a, ACP_PROMPT, "session/prompt",
 		json_pack("{s:s, s:[{s:s, s:s}]}", "sessionId", acp->session, "prompt", "type",
 			"text", "text", text));
@@ -346,9 +356,7 @@ void acp_look(struct orch_agent *a)
 int acp_ask(struct orch_agent *a)
 {
 	const struct acp *acp = a->own;
-	if (acp->step != ACP_PROMPT)
-		return -ENOTSUP;
-	return acp_notify(a, "session/cancel", json_pack("{s:s}", "sessionId", acp->session));
+	return acp->step == ACP_PROMPT ? cancel(a) : -ENOTSUP;
 }
 
 /* A turn takes one prompt: what comes meanwhile is the next one. */

@@ -59,6 +59,7 @@ static void on_call(struct orch_agent *a, const json_t *update)
 	const char *status = line_text(update, "status");
 	if (!call)
 		return;
+	acp->messages = 0;
 	tell_call(a, call, update);
 	bool done = status && strcmp(status, "completed") == 0;
 	if (!done && !(status && strcmp(status, "failed") == 0))
@@ -70,14 +71,31 @@ static void on_call(struct orch_agent *a, const json_t *update)
 
 /* ---- updates ---- */
 
+/* Whether a new message begins. */
+static bool is_new(struct acp *acp, const char *id)
+{
+	if (!id || (acp->message && strcmp(acp->message, id) == 0))
+		return false;
+	free(acp->message);
+	acp->message = strdup(id);
+	return true;
+}
+
 static void on_message(struct orch_agent *a, const json_t *update)
 {
+	struct acp *acp = a->own;
 	const char *text = line_text(update, "content.text");
 	const json_t *usage = line_get(update, "_meta.usage");
 	a->answered = true;
+	if (is_new(acp, line_text(update, "messageId"))) {
+		drive_pieces_end(a);
+		acp->messages++;
+	}
 	drive_piece(a, text ? text : "");
 	if (usage)
 		acp_usage_step(a, usage);
+	if (acp->messages > ACP_MESSAGES_MAX)
+		acp_fail(a, "it says one thing after the other and does nothing");
 }
 
 /* Not of a conversation that the agent has with another one. */

@@ -152,6 +152,25 @@ def test_its_own_retries_are_shown(fake):
     assert {"text": "That is deprecated."} in agent.events("progress")
 
 
+def message(ident, text):
+    return update("agent_message_chunk", messageId=ident, content={"type": "text", "text": text})
+
+
+def test_messages_have_their_ends(fake):
+    agent = fake("acp", [[message("a", "one "), message("a", "thing"), message("b", "another"), EDIT,
+                          DONE]])
+    agent.dispatch()
+    assert [event["text"] for event in agent.events("message")] == ["one thing", "another"]
+
+
+def test_messages_without_end(fake):
+    many = [message(f"m{number}", "again") for number in range(15)]
+    more = [message(f"n{number}", "again") for number in range(21)]
+    agent = fake("acp", [[*many, EDIT, *many, EDIT, *more, {"hang": {}}]])
+    got, reason = agent.outcome()
+    assert got == "agent_error" and "one thing after the other" in reason
+
+
 # ---- usage
 
 
