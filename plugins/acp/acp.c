@@ -92,6 +92,9 @@ static int acp_prepare(struct orch_agent *a)
 	const struct acp_preset *preset = acp_preset(a->host);
 	for (const char *const *entry = preset ? preset->env : no_env; *entry; entry++)
 		words_add(&a->env, *entry);
+	/* codex-acp asks its model what we might say next, where the extension is (acp_initialize).
+	 */
+	words_add(&a->env, "CODEX_ACP_PROMPT_SUGGESTIONS=false");
 	drive_add_args(a);
 	a->flags = ORCH_PROCESS_STDIN_OPEN;
 	a->first_input = first_line();
@@ -115,6 +118,7 @@ static const struct dialect dialect = {
 	.command = acp_command,
 	.prepare = acp_prepare,
 	.event = acp_event,
+	.cut = acp_cut,
 	.look = acp_look,
 	.ask = acp_ask,
 	.forget = acp_forget,

@@ -22,6 +22,7 @@ void acp_forget(void *own)
 	json_decref(acp->initialized);
 	free(acp->session);
 	free(acp->queued);
+	free(acp->message);
 	for (size_t i = 0; i < ACP_CALLS_MAX; i++) {
 		free(acp->calls[i].id);
 		free(acp->calls[i].name);
@@ -40,9 +41,18 @@ static void end(struct orch_agent *a)
 	(void)pthread_mutex_unlock(&a->lock);
 }
 
-static void fail(struct orch_agent *a, int outcome, const char *what, const char *why)
+static int cancel(struct orch_agent *a)
 {
-	drive_verdict(a, outcome, "%s: %s", what, why ? why : "no reason");
+	const struct acp *acp = a->own;
+	return acp_notify(a, "session/cancel", json_pack("{s:s}", "sessionId", acp->session));
+}
+
+void acp_fail(struct orch_agent *a, const char *why)
+{
+	const struct acp *acp = a->own;
+	drive_verdict(a, ORCH_OUTCOME_AGENT_ERROR, "%s: %s", step_names[acp->step], why);
+	if (acp->step == ACP_PROMPT)
+		(void)cancel(a); /* it is ended if it does not heed it */
 	end(a);
 }
 
@@ -50,7 +60,9 @@ static void fail(struct orch_agent *a, int outcome, const char *what, const char
 
 static void prompt(struct orch_agent *a, const char *text)
 {
-	const struct acp *acp = a->own;
+	struct acp *acp = a->own;
+	acp_usage_begins(acp);
+	acp->messages = 0;
 	acp_request(a, ACP_PROMPT, "session/prompt",
 		json_pack("{s:s, s:[{s:s, s:s}]}", "sessionId", acp->session, "prompt", "type",
 			"text", "text", text));
@@ -62,21 +74,35 @@ static void new_session(struct orch_agent *a)
 		json_pack("{s:s, s:[]}", "cwd", a->task->cwd, "mcpServers"));
 }
 
+/* session/resume tells nothing of the past; NULL: neither is offered. */
+static const char *resume_method(const struct acp *acp)
+{
+	const json_t *can = line_get(acp->initialized, "agentCapabilities");
+	if (line_get(can, "sessionCapabilities.resume") && !acp->no_resume)
+		return "session/resume";
+	return line_true(can, "loadSession") ? "session/load" : NULL;
+}
+
 static void resume_session(struct orch_agent *a)
 {
-	const struct acp *acp = a->own;
-	const json_t *can = line_get(acp->initialized, "agentCapabilities");
-	const char *method = line_get(can, "sessionCapabilities.resume") ? "session/resume"
-			     : line_true(can, "loadSession")             ? "session/load"
-									 : NULL;
+	const char *method = resume_method(a->own);
 	if (!method) {
 		a->host->log(a->host, ORCH_LOG_INFO, "the agent cannot resume a session");
+		a->session = NULL;
 		new_session(a);
 		return;
 	}
 	acp_request(a, ACP_RESUME, method,
 		json_pack("{s:s, s:s, s:[]}", "sessionId", a->session, "cwd", a->task->cwd,
 			"mcpServers"));
+}
+
+static void begin_session(struct orch_agent *a)
+{
+	if (a->session)
+		resume_session(a);
+	else
+		new_session(a);
 }
 
 /* The id of the way to authenticate: the one that was chosen, else one by a key. */
@@ -152,14 +178,11 @@ static void on_initialized(struct orch_agent *a, const json_t *result)
 {
 	struct acp *acp = a->own;
 	if (line_int(result, "protocolVersion") != 1) {
-		fail(a, ORCH_OUTCOME_AGENT_ERROR, "initialize", "it speaks another version of ACP");
+		acp_fail(a, "it speaks another version of ACP");
 		return;
 	}
 	acp->initialized = json_deep_copy(result);
-	if (a->session)
-		resume_session(a);
-	else
-		new_session(a);
+	begin_session(a);
 }
 
 static void on_session(struct orch_agent *a, const json_t *result)
@@ -171,7 +194,7 @@ static void on_session(struct orch_agent *a, const json_t *result)
 	if (acp->session)
 		begin_turn(a, result);
 	else
-		fail(a, ORCH_OUTCOME_AGENT_ERROR, "session/new", "it gave no session");
+		acp_fail(a, "it gave no session");
 }
 
 /* A person's words that came meanwhile; owned. */
@@ -203,12 +226,27 @@ static void judge_stop(struct orch_agent *a, const char *reason)
 		drive_verdict(a, ORCH_OUTCOME_AGENT_ERROR, "it stopped: %s", reason);
 }
 
+/* codex-acp ends a turn that has failed as any other, and says here that it has. */
+static bool judge_failure(struct orch_agent *a, const json_t *result)
+{
+	const json_t *failure = line_get(result, "_meta.jetbrains.air.sessionFailure");
+	const char *category = line_text(failure, "category");
+	const char *severity = line_text(failure, "severity");
+	if (!severity || strcmp(severity, "error") != 0)
+		return false;
+	drive_error(a, 0, line_text(failure, "title"));
+	if (category && strcmp(category, "access") == 0)
+		a->outcome = ORCH_OUTCOME_AUTH_FAILED;
+	return true;
+}
+
 static void on_turn_end(struct orch_agent *a, const json_t *result)
 {
 	const char *reason = line_text(result, "stopReason");
 	drive_pieces_end(a);
-	acp_usage(a, result);
-	judge_stop(a, reason ? reason : "it did not say why");
+	acp_usage_ends(a, result);
+	if (!judge_failure(a, result))
+		judge_stop(a, reason ? reason : "it did not say why");
 	char *more = a->outcome == ORCH_OUTCOME_OK ? take_queued(a) : NULL;
 	if (more)
 		prompt(a, more);
@@ -217,7 +255,7 @@ static void on_turn_end(struct orch_agent *a, const json_t *result)
 	free(more);
 }
 
-static void on_result(struct orch_agent *a, const json_t *result)
+void acp_result(struct orch_agent *a, const json_t *result)
 {
 	const struct acp *acp = a->own;
 	switch (acp->step) {
@@ -225,7 +263,7 @@ static void on_result(struct orch_agent *a, const json_t *result)
 		on_initialized(a, result);
 		break;
 	case ACP_AUTHENTICATE:
-		new_session(a);
+		begin_session(a);
 		break;
 	case ACP_SESSION:
 	case ACP_RESUME:
@@ -262,16 +300,29 @@ static void fail_with(struct orch_agent *a, const json_t *error)
 	end(a);
 }
 
-static void on_error(struct orch_agent *a, const json_t *error)
+static void on_no_resume(struct orch_agent *a, const json_t *error)
+{
+	struct acp *acp = a->own;
+	const char *why = line_text(error, "message");
+	/* Qwen Code offers it all the same. */
+	if (line_int(error, "code") == METHOD_NOT_FOUND && !acp->no_resume) {
+		acp->no_resume = true;
+		resume_session(a);
+		return;
+	}
+	a->host->log(a->host, ORCH_LOG_WARNING,
+		"session %s cannot be resumed, a new one is begun: %s", a->session,
+		why ? why : "no reason");
+	a->session = NULL;
+	new_session(a);
+}
+
+void acp_error(struct orch_agent *a, const json_t *error)
 {
 	const struct acp *acp = a->own;
 	bool wants_auth = line_int(error, "code") == AUTH_REQUIRED;
 	if (acp->step == ACP_RESUME && !wants_auth) {
-		const char *why = line_text(error, "message");
-		a->host->log(a->host, ORCH_LOG_WARNING,
-			"session %s cannot be resumed, a new one is begun: %s", a->session,
-			why ? why : "no reason");
-		new_session(a);
+		on_no_resume(a, error);
 		return;
 	}
 	if (acp->step == ACP_MODE) {
@@ -284,37 +335,7 @@ static void on_error(struct orch_agent *a, const json_t *error)
 	fail_with(a, error);
 }
 
-/* ---- messages ---- */
-
-static void on_request(struct orch_agent *a, const char *method, const json_t *message)
-{
-	const json_t *id = line_get(message, "id");
-	if (strcmp(method, "session/request_permission") == 0)
-		acp_permission(a, id, line_get(message, "params"));
-	else /* at once: it may wait for the answer */
-		acp_refuse(a, id, METHOD_NOT_FOUND, "orch does not offer this method");
-}
-
-void acp_event(struct orch_agent *a, json_t *message)
-{
-	const struct acp *acp = a->own;
-	const char *method = line_text(message, "method");
-	const json_t *id = line_get(message, "id");
-	if (method && id) {
-		on_request(a, method, message);
-	} else if (method) {
-		/* What comes before our prompt is the past of a session that was loaded. */
-		if (strcmp(method, "session/update") == 0 && acp->step == ACP_PROMPT)
-			acp_update(a, line_get(message, "params.update"));
-	} else if (json_is_integer(id) && json_integer_value(id) == acp->last_id &&
-		   acp->step != ACP_OVER) {
-		const json_t *error = line_get(message, "error");
-		if (error)
-			on_error(a, error);
-		else
-			on_result(a, line_get(message, "result"));
-	}
-}
+/* ---- deadlines ---- */
 
 void acp_look(struct orch_agent *a)
 {
@@ -326,7 +347,7 @@ void acp_look(struct orch_agent *a)
 		return;
 	char why[64];
 	(void)snprintf(why, sizeof(why), "no answer within %lld ms", (long long)limit);
-	fail(a, ORCH_OUTCOME_AGENT_ERROR, step_names[acp->step], why);
+	acp_fail(a, why);
 	(void)a->host->process_kill(a->host, a->process, SIGTERM, ORCH_KILL_GROUP);
 }
 
@@ -335,9 +356,7 @@ void acp_look(struct orch_agent *a)
 int acp_ask(struct orch_agent *a)
 {
 	const struct acp *acp = a->own;
-	if (acp->step != ACP_PROMPT)
-		return -ENOTSUP;
-	return acp_notify(a, "session/cancel", json_pack("{s:s}", "sessionId", acp->session));
+	return acp->step == ACP_PROMPT ? cancel(a) : -ENOTSUP;
 }
 
 /* A turn takes one prompt: what comes meanwhile is the next one. */

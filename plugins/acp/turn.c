@@ -2,7 +2,8 @@
 /* What an agent does in a turn, as events; and what it asks. */
 #include "acp.h"
 
-#include <stdio.h>
+#include "../common/verdict.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ static void on_call(struct orch_agent *a, const json_t *update)
 	const char *status = line_text(update, "status");
 	if (!call)
 		return;
+	acp->messages = 0;
 	tell_call(a, call, update);
 	bool done = status && strcmp(status, "completed") == 0;
 	if (!done && !(status && strcmp(status, "failed") == 0))
@@ -69,27 +71,73 @@ static void on_call(struct orch_agent *a, const json_t *update)
 
 /* ---- updates ---- */
 
-void acp_update(struct orch_agent *a, const json_t *update)
+/* Whether a new message begins. */
+static bool is_new(struct acp *acp, const char *id)
+{
+	if (!id || (acp->message && strcmp(acp->message, id) == 0))
+		return false;
+	free(acp->message);
+	acp->message = strdup(id);
+	return true;
+}
+
+static void on_message(struct orch_agent *a, const json_t *update)
 {
 	struct acp *acp = a->own;
-	const char *kind = line_text(update, "sessionUpdate");
 	const char *text = line_text(update, "content.text");
+	const json_t *usage = line_get(update, "_meta.usage");
+	a->answered = true;
+	if (is_new(acp, line_text(update, "messageId"))) {
+		drive_pieces_end(a);
+		acp->messages++;
+	}
+	drive_piece(a, text ? text : "");
+	if (usage)
+		acp_usage_step(a, usage);
+	if (acp->messages > ACP_MESSAGES_MAX)
+		acp_fail(a, "it says one thing after the other and does nothing");
+}
+
+/* Not of a conversation that the agent has with another one. */
+static bool is_ours(const struct acp *acp, const json_t *params)
+{
+	const char *session = line_text(params, "sessionId");
+	return !session || strcmp(session, acp->session) == 0;
+}
+
+/* Codex: it tries again by itself, or has something to say of its configuration. */
+static void on_session_info(struct orch_agent *a, const json_t *update)
+{
+	const json_t *failure = line_get(update, "_meta.jetbrains.air.sessionFailure");
+	const char *text = line_text(failure, "title"), *category = line_text(failure, "category");
+	if (!text)
+		return;
+	if (category && strcmp(category, "unknown") != 0)
+		drive_waits(a, verdict_reset_in(text, drive_now_ms()), text);
+	else
+		drive_text(a, ORCH_EVENT_PROGRESS, text);
+}
+
+void acp_update(struct orch_agent *a, const json_t *params)
+{
+	const json_t *update = line_get(params, "update");
+	const char *kind = line_text(update, "sessionUpdate");
 	if (!kind)
 		return;
 	if (strcmp(kind, "agent_message_chunk") == 0) {
-		a->answered = true;
-		drive_piece(a, text ? text : "");
+		on_message(a, update);
 		return;
 	}
 	if (strcmp(kind, "usage_update") == 0) {
-		const json_t *cost = line_get(update, "cost.amount");
-		if (json_is_number(cost))
-			acp->cost = json_number_value(cost);
+		if (is_ours(a->own, params))
+			acp_usage_context(a, update);
 		return;
 	}
 	drive_pieces_end(a);
 	if (strcmp(kind, "tool_call") == 0 || strcmp(kind, "tool_call_update") == 0)
 		on_call(a, update);
+	else if (strcmp(kind, "session_info_update") == 0)
+		on_session_info(a, update);
 }
 
 /* ---- permission ---- */
@@ -132,30 +180,4 @@ void acp_permission(struct orch_agent *a, const json_t *id, const json_t *params
 				chosen));
 	else
 		acp_respond(a, id, json_pack("{s:{s:s}}", "outcome", "outcome", "cancelled"));
-}
-
-/* ---- usage ---- */
-
-/* Of the turn that has ended. Gemini has a form of its own. */
-void acp_usage(struct orch_agent *a, const json_t *result)
-{
-	struct acp *acp = a->own;
-	const json_t *u = line_get(result, "usage");
-	const json_t *other = line_get(result, "_meta.quota.token_count");
-	char id[32];
-	(void)snprintf(id, sizeof(id), "turn-%u", ++acp->turn);
-	if (!u && !other)
-		return;
-	struct drive_usage sum = {.id = id, .cost = acp->cost - acp->cost_told};
-	acp->cost_told = acp->cost;
-	if (u) {
-		sum.input = line_int(u, "inputTokens");
-		sum.output = line_int(u, "outputTokens");
-		sum.cache_read = line_int(u, "cachedReadTokens");
-		sum.cache_write = line_int(u, "cachedWriteTokens");
-	} else {
-		sum.input = line_int(other, "input_tokens");
-		sum.output = line_int(other, "output_tokens");
-	}
-	drive_usage(a, &sum);
 }

@@ -53,6 +53,26 @@ static void keep_error(struct orch_agent *a, const char *line, size_t len)
 	a->errors[have + len + 1] = '\0';
 }
 
+/* Whether there was an event to hand on. An array is a batch of them. */
+static bool hand_on(struct orch_agent *a, json_t *json, bool is_cut)
+{
+	size_t i, taken = 0;
+	json_t *event;
+	if (is_cut)
+		return json && a->dialect->cut && a->dialect->cut(a, json);
+	if (json_is_object(json)) {
+		a->dialect->event(a, json);
+		return true;
+	}
+	json_array_foreach(json, i, event) {
+		if (!json_is_object(event))
+			continue;
+		a->dialect->event(a, event);
+		taken++;
+	}
+	return taken > 0;
+}
+
 static void on_line(void *user, int stream, const char *line, size_t len, unsigned int line_flags)
 {
 	struct orch_agent *a = user;
@@ -60,18 +80,17 @@ static void on_line(void *user, int stream, const char *line, size_t len, unsign
 		keep_error(a, line, len);
 		return;
 	}
-	json_t *event = line_flags & ORCH_LINE_CUT ? NULL : line_parse(line, len);
-	if (event)
-		a->dialect->event(a, event);
-	else if (len > 0)
+	bool is_cut = line_flags & ORCH_LINE_CUT;
+	json_t *json = is_cut ? line_parse_cut(line, len) : line_parse(line, len);
+	if (len > 0 && !hand_on(a, json, is_cut))
 		a->host->log(a->host, ORCH_LOG_WARNING, "%s printed what is no event%s: %.200s",
-			a->dialect->title, line_flags & ORCH_LINE_CUT ? " (too long)" : "", line);
-	json_decref(event);
+			a->dialect->title, is_cut ? " (too long)" : "", line);
+	json_decref(json);
 }
 
 /* ---- starting ---- */
 
-static void unprepare(struct orch_agent *a)
+static void reset_start(struct orch_agent *a)
 {
 	words_deinit(&a->argv);
 	words_deinit(&a->env);
@@ -110,7 +129,7 @@ static int prepare(struct orch_agent *a)
 
 static int start(struct orch_agent *a)
 {
-	unprepare(a);
+	reset_start(a);
 	int r = prepare(a);
 	if (r < 0)
 		return r;
@@ -170,7 +189,7 @@ static void forget(struct orch_agent *a)
 void drive_release(struct orch_agent *a)
 {
 	a->host->process_free(a->host, a->process);
-	unprepare(a);
+	reset_start(a);
 	forget(a);
 	free(a->session_id);
 	free(a->own);

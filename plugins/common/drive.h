@@ -4,7 +4,14 @@
  * differs from agent to agent is a struct dialect: its arguments, its words, its signals. What is
  * the same is here: starting, reading, keeping the end of standard error, asking it to stop,
  * starting it anew when its session cannot be resumed, and the verdict where its last word is
- * missing.
+ * missing. A harness is a dialect, its options, and the callbacks below (gemini.c is a short one).
+ *
+ * A run. `command` and `prepare` make the command line and the environment; the prompt is standard
+ * input, unless `prepare` sets `flags` and `first_input`. Each line goes to `event`, which tells
+ * what it means: drive_session, drive_text, drive_tool_call, ..., and drive_usage. At the agent's
+ * last word it calls drive_verdict or drive_error and sets `over`; a process that stays after that
+ * is ended. When it has ended, `judge` may think again. Without a verdict it crashed, or failed
+ * with what it said on standard error. An agent that was asked to stop may have any verdict.
  *
  * on_line and the verdict are the main thread's. `process`, `asked` and what a dialect's ask and
  * send touch are guarded by `lock`, which ask and send are called with.
@@ -42,8 +49,13 @@ struct dialect {
 	 * the program, env what is common.
 	 */
 	int (*prepare)(struct orch_agent *a);
-	/* One line of its standard output. */
+	/* One line of its standard output, an object; or each object of a line that is an array. */
 	void (*event)(struct orch_agent *a, json_t *event);
+	/*
+	 * A line that is longer than ORCH_LINE_MAX: what line_parse_cut made of it. False: nothing
+	 * follows from that. For protocols in which somebody waits for an answer. May be NULL.
+	 */
+	bool (*cut)(struct orch_agent *a, const json_t *event);
 	/* The process has ended: its last word on what was seen. May be NULL. */
 	void (*judge)(struct orch_agent *a);
 	/* Every two seconds, on the main thread: for deadlines of its own. May be NULL. */
@@ -62,13 +74,13 @@ struct orch_agent {
 	const struct dialect *dialect;
 	void *own;
 	struct words argv, env;
-	unsigned int flags;  /* of the process */
-	char *first_input;   /* with ORCH_PROCESS_STDIN_OPEN; owned */
+	unsigned int flags; /* of the process; ORCH_PROCESS_STDIN_PROMPT unless prepare says else */
+	char *first_input;  /* what it reads first, with ORCH_PROCESS_STDIN_OPEN; owned */
 	const char *session; /* to resume, borrowed; NULL: a new one */
 	char *home;          /* NULL: the user's */
 
 	char *session_id;              /* as the agent says; NULL: not yet */
-	bool answered;                 /* a model has said something */
+	bool answered;                 /* a model has said something: the session is there */
 	bool over;                     /* it has had its last word */
 	int outcome;                   /* UNSET until told */
 	int64_t reset_at;              /* RATE_LIMITED */

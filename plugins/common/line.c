@@ -62,12 +62,7 @@ static void repair(char *text, size_t len)
 
 static json_t *parse(const char *text, size_t len)
 {
-	json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
-	if (json && !json_is_object(json)) {
-		json_decref(json);
-		return NULL;
-	}
-	return json;
+	return json_loadb(text, len, JSON_ALLOW_NUL, NULL);
 }
 
 json_t *line_parse(const char *line, size_t len)
@@ -76,7 +71,7 @@ json_t *line_parse(const char *line, size_t len)
 		line++;
 		len--;
 	}
-	if (len == 0 || line[0] != '{')
+	if (len == 0 || !strchr("{[", line[0]))
 		return NULL;
 	json_t *json = parse(line, len);
 	char *copy = json ? NULL : malloc(len);
@@ -87,6 +82,43 @@ json_t *line_parse(const char *line, size_t len)
 	json = parse(copy, len);
 	free(copy);
 	return json;
+}
+
+/* Where the last member that is whole ends in the beginning of an object; 0: there is none. */
+static size_t whole_members(const char *line, size_t len)
+{
+	size_t depth = 0, end = 0;
+	bool in_string = false;
+	for (size_t i = 0; i < len; i++) {
+		char c = line[i];
+		if (in_string && c == '\\')
+			i++;
+		else if (c == '"')
+			in_string = !in_string;
+		else if (!in_string && (c == '{' || c == '['))
+			depth++;
+		else if (!in_string && depth > 0 && (c == '}' || c == ']'))
+			depth--;
+		else if (!in_string && depth == 1 && c == ',')
+			end = i;
+	}
+	return end;
+}
+
+json_t *line_parse_cut(const char *line, size_t len)
+{
+	size_t end = whole_members(line, len);
+	char *copy = end > 0 ? malloc(end + 1) : NULL;
+	if (!copy)
+		return NULL;
+	memcpy(copy, line, end);
+	copy[end] = '}';
+	json_t *json = line_parse(copy, end + 1);
+	free(copy);
+	if (json_is_object(json))
+		return json;
+	json_decref(json);
+	return NULL;
 }
 
 json_t *line_get(const json_t *object, const char *path)

@@ -9,10 +9,13 @@
 #include <stdint.h>
 
 /*
- * The object of a line, owned; NULL when it is none. Bytes that are not UTF-8 become '?', halves
- * of surrogate pairs (an emoji that a stream has cut) U+FFFD: JSON.stringify lets both through.
+ * The object or the array of a line, owned; NULL when it is neither. Bytes that are not UTF-8
+ * become '?', halves of surrogate pairs (an emoji that a stream has cut) U+FFFD: JSON.stringify
+ * lets both through.
  */
 json_t *line_parse(const char *line, size_t len);
+/* What can be read of an object that was cut: the members before the one that the cut is in. */
+json_t *line_parse_cut(const char *line, size_t len);
 
 /* Fields by path, "a.b.c". Borrowed; NULL, 0 or false when there is none of that type. */
 json_t *line_get(const json_t *object, const char *path);

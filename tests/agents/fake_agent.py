@@ -11,7 +11,7 @@ answer that it got. Steps:
   {"exit": N}  {"die": SIGNAL}  {"hang": {"ignore": [SIGNAL, ...]}}  {"flood": N}  {"tools": N}
   {"ask": TOOL}  {"launcher": true}  {"await_words": true}  {"await_file": PATH}  {"pause": SECONDS}
   {"play": RECORDING}
-  {"no_session": true}  {"step_cut": N}
+  {"no_session": true}  {"step_cut": N}  {"hear": N}  {"huge": BEGINNING}
 """
 
 import json
@@ -271,6 +271,14 @@ class Acp(Agent):
     def answer(self, message, result):
         self.put({"result": result, "id": message["id"], "jsonrpc": "2.0"})
 
+    def error(self, message, code, text):
+        self.put({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}})
+
+    def hear(self, count):
+        """Records what it is told."""
+        for _ in range(count):
+            record(answer=self.incoming.get())
+
     def read_prompt(self):
         while True:
             message = self.get()
@@ -278,20 +286,20 @@ class Acp(Agent):
                 sys.exit(0)
             method = message["method"]
             if method == "initialize":
+                offers = {"sessionCapabilities": {"resume": {}}} if "--false-resume" in self.argv else {}
                 self.answer(message, {"protocolVersion": 1, "authMethods": [
-                    {"id": "x-api-key"}], "agentCapabilities": {"loadSession": True}})
+                    {"id": "x-api-key"}], "agentCapabilities": {"loadSession": True, **offers}})
+            elif method in ("session/new", "session/load") and "--need-auth" in self.argv:
+                self.argv = [word for word in self.argv if word != "--need-auth"]
+                self.error(message, -32000, "Authentication required")
             elif method == "session/new":
-                if "--need-auth" in self.argv:
-                    self.argv = [word for word in self.argv if word != "--need-auth"]
-                    self.put({"jsonrpc": "2.0", "id": message["id"], "error": {
-                        "code": -32000, "message": "Authentication required"}})
-                    continue
                 self.put({"jsonrpc": "2.0", "method": "_unknown/note", "params": {}})
                 self.answer(message, {"sessionId": self.session, "modes": {
                     "availableModes": [{"id": "free"}]}})
+            elif method == "session/resume":
+                self.error(message, -32601, "Method not found")
             elif method == "session/load" and self.lost:
-                self.put({"jsonrpc": "2.0", "id": message["id"], "error": {
-                    "code": -32602, "message": "no such session"}})
+                self.error(message, -32602, "no such session")
             elif method == "session/load":
                 self.resumed = self.session = message["params"]["sessionId"]
                 self.say("of the past")
@@ -411,7 +419,7 @@ def tools(count):
 
 def perform(agent, step):
     (name, value), = step.items()
-    if name in ("say", "edit", "done", "fail", "waits"):
+    if name in ("say", "edit", "done", "fail", "waits", "hear"):
         getattr(agent, name)(value)
     elif name == "ask":
         record(answer=agent.ask(value))
@@ -421,6 +429,8 @@ def perform(agent, step):
         agent.put(value)
     elif name == "line":
         agent.line(value)
+    elif name == "huge":
+        agent.line(value + "x" * 11_000_000 + '"}}')
     elif name == "cut":
         agent.line(value, end="")
     elif name == "stderr":

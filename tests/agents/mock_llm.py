@@ -182,9 +182,10 @@ def pick_tool(spec, tools):
 # --------------------------------------------------------------------------
 
 USAGE_IN, USAGE_OUT = 100, 20
+MEETING = 120  # seconds that those who meet wait for the last
 
 
-def enc_anthropic(req, n, text, call):
+def enc_anthropic(req, n, text, call, used):
     mid = "msg_mock_%04d" % n
     blocks = []
     if text:
@@ -193,7 +194,7 @@ def enc_anthropic(req, n, text, call):
         blocks.append({"type": "tool_use", "id": "toolu_mock_%04d" % n,
                        "name": call[0], "input": call[1]})
     stop = "tool_use" if call else "end_turn"
-    usage = {"input_tokens": USAGE_IN, "output_tokens": USAGE_OUT,
+    usage = {"input_tokens": used[0], "output_tokens": used[1],
              "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
     full = {"id": mid, "type": "message", "role": "assistant", "model": req["model"],
             "content": blocks, "stop_reason": stop, "stop_sequence": None, "usage": usage}
@@ -217,7 +218,7 @@ def enc_anthropic(req, n, text, call):
     return ev, full
 
 
-def enc_responses(req, n, text, call):
+def enc_responses(req, n, text, call, used):
     rid = "resp_mock_%04d" % n
     items = []
     if text:
@@ -231,9 +232,9 @@ def enc_responses(req, n, text, call):
             items.append(dict(base, type="custom_tool_call", input=call[1]))
         else:
             items.append(dict(base, type="function_call", arguments=json.dumps(call[1])))
-    usage = {"input_tokens": USAGE_IN, "input_tokens_details": {"cached_tokens": 0},
-             "output_tokens": USAGE_OUT, "output_tokens_details": {"reasoning_tokens": 0},
-             "total_tokens": USAGE_IN + USAGE_OUT}
+    usage = {"input_tokens": used[0], "input_tokens_details": {"cached_tokens": 0},
+             "output_tokens": used[1], "output_tokens_details": {"reasoning_tokens": 0},
+             "total_tokens": sum(used)}
     resp = {"id": rid, "object": "response", "created_at": 0, "model": req["model"],
             "status": "in_progress", "output": []}
     full = dict(resp, status="completed", output=items, usage=usage)
@@ -264,11 +265,10 @@ def enc_responses(req, n, text, call):
     return ev, full
 
 
-def enc_chat(req, n, text, call):
+def enc_chat(req, n, text, call, used):
     cid = "chatcmpl-mock-%04d" % n
     stop = "tool_calls" if call else "stop"
-    usage = {"prompt_tokens": USAGE_IN, "completion_tokens": USAGE_OUT,
-             "total_tokens": USAGE_IN + USAGE_OUT}
+    usage = {"prompt_tokens": used[0], "completion_tokens": used[1], "total_tokens": sum(used)}
     msg = {"role": "assistant", "content": text or None}
     if call:
         msg["tool_calls"] = [{"id": "call_mock_%04d" % n, "type": "function",
@@ -292,7 +292,7 @@ def enc_chat(req, n, text, call):
     return ev, full
 
 
-def enc_gemini(req, n, text, call):
+def enc_gemini(req, n, text, call, used):
     parts = []
     if text:
         parts.append({"text": text})
@@ -301,9 +301,9 @@ def enc_gemini(req, n, text, call):
                                        "args": call[1]}})
     full = {"candidates": [{"content": {"role": "model", "parts": parts}, "index": 0,
                             "finishReason": "STOP"}],
-            "usageMetadata": {"promptTokenCount": USAGE_IN,
-                              "candidatesTokenCount": USAGE_OUT,
-                              "totalTokenCount": USAGE_IN + USAGE_OUT},
+            "usageMetadata": {"promptTokenCount": used[0],
+                              "candidatesTokenCount": used[1],
+                              "totalTokenCount": sum(used)},
             "modelVersion": req["model"], "responseId": "resp-mock-%04d" % n}
     first = {"candidates": [{"content": {"role": "model", "parts": parts}, "index": 0}],
              "modelVersion": req["model"], "responseId": full["responseId"]}
@@ -401,6 +401,13 @@ class Scenario:
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
+    lock = threading.Lock()
+    barrier = None
+
+    def meeting(self, count):
+        with self.lock:
+            self.barrier = self.barrier or threading.Barrier(count)
+        return self.barrier
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -530,6 +537,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if not self.wait(reply.get("delay", 0), n):
                 return
+            if "meet" in reply:               # nobody goes on before that many are there
+                self.server.meeting(reply["meet"]).wait(timeout=MEETING)
             if reply.get("reset"):
                 return self.reset()
             status = reply.get("status", 200)
@@ -537,12 +546,15 @@ class Handler(BaseHTTPRequestHandler):
                 message = reply.get("error", "mock error %d" % status)
                 return self.send_json(status, error_body(req["api"], status, message),
                                       reply.get("headers"))
-            events, full = ENCODE[req["api"]](req, n, text, call)
+            used = reply.get("usage", [USAGE_IN, USAGE_OUT])
+            events, full = ENCODE[req["api"]](req, n, text, call, used)
             if not req["stream"]:
                 if "truncate" in reply:       # agents fall back to this: cut it too
                     return self.reset()
                 return self.send_json(200, full, reply.get("headers"))
             self.stream(req["api"], events, reply, n)
+        except threading.BrokenBarrierError:
+            self.send_json(400, error_body(req["api"], 400, "mock: the others did not come"))
         except (BrokenPipeError, ConnectionResetError):
             self.log(event="client_gone", n=n)
             self.close_connection = True

@@ -106,7 +106,7 @@ static void test_lines(void **state)
 		"{\"text\":\"x\",\"b\":\"\\ud83d\"}",
 		"{\"text\":\"x\",\"b\":\"\\ude00 \\\\ud83d\"}",
 		"{\"text\":\"x\",\"b\":\"\xff\xc3\"}", "{\"text\":\"x\",\"b\":\"\\u0000\"}"};
-	static const char *const bad[] = {"", "x", "[1]", "7", "{\"a\"", "{\"a\":1} {", "null"};
+	static const char *const bad[] = {"", "x", "[1", "7", "{\"a\"", "{\"a\":1} {", "null"};
 	for (size_t i = 0; i < COUNT(good); i++) {
 		json_t *json = line_parse(good[i], strlen(good[i]));
 		if (!json)
@@ -116,6 +116,36 @@ static void test_lines(void **state)
 	}
 	for (size_t i = 0; i < COUNT(bad); i++)
 		assert_null(line_parse(bad[i], strlen(bad[i])));
+	json_t *batch = line_parse("[{}, 1]", 7);
+	assert_int_equal(json_array_size(batch), 2);
+	json_decref(batch);
+}
+
+static void test_cut_lines(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *line;
+		json_int_t id;
+		const char *method;
+	} table[] = {
+		{"{\"id\":7,\"method\":\"m\",\"params\":{\"id\":8,\"x", 7, "m"},
+		{"{\"method\":\"a\\\",{\",\"id\":7,\"params\":[[1,{\"b\":2},", 7, "a\",{"},
+		{"{\"id\":7,\"result\":\"a,b", 7, NULL},
+		{"{\"params\":{\"id\":8,", 0, NULL},
+		{"{\"id\":7", 0, NULL},
+		{"[{\"id\":7,\"a\":", 0, NULL},
+		{"]],{,", 0, NULL},
+		{"", 0, NULL},
+	};
+	for (size_t i = 0; i < COUNT(table); i++) {
+		json_t *json = line_parse_cut(table[i].line, strlen(table[i].line));
+		const char *method = line_text(json, "method");
+		if (line_int(json, "id") != table[i].id || !method != !table[i].method ||
+			(method && strcmp(method, table[i].method) != 0))
+			fail_msg("%s", table[i].line);
+		json_decref(json);
+	}
 }
 
 static void test_fields(void **state)
@@ -142,6 +172,7 @@ int main(void)
 		cmocka_unit_test(test_verdicts),
 		cmocka_unit_test(test_reset_times),
 		cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_cut_lines),
 		cmocka_unit_test(test_fields),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

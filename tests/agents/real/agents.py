@@ -111,6 +111,10 @@ def set_up(repo, mock_url, agents, patient=False, extra=""):
         "privacy": {"usageStatisticsEnabled": False},
         # Ten, with minutes between them, unless told.
         "general": {"maxAttempts": 2}}))
+    (home / ".qwen").mkdir(exist_ok=True)
+    # Ten, with a minute between them, unless told.
+    (home / ".qwen/settings.json").write_text(json.dumps(
+        {"model": {"generationConfig": {"maxRetries": 0}}}))
     (home / ".codex").mkdir(exist_ok=True)
     (home / ".codex/config.toml").write_text(
         "model = \"gpt-5.5\"\nmodel_provider = \"mock\"\n[model_providers.mock]\nname = \"mock\"\n"
