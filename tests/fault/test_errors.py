@@ -16,14 +16,14 @@ ERRORS = [
     ("keeper", "sync,rename", "EIO", EVERY),
     ("keeper", "fork", "EAGAIN", EVERY),
     ("git", "sync,rename", "EIO", EVERY),
-    ("orch", "write", "ENOSPC", 8),
-    ("orch", "make", "ENOSPC", 8),
-    ("orch", "fd", "EMFILE", 8),
-    ("keeper", "sync,rename,write", "ENOSPC", 6),
-    ("keeper", "make", "ENOSPC", 4),
-    ("keeper", "fd", "EMFILE", 4),
-    ("git", "write", "ENOSPC", 6),
-    ("orch", "memory", "ENOMEM", 12),
+    ("orch", "write", "ENOSPC", 16),
+    ("orch", "make", "ENOSPC", 16),
+    ("orch", "fd", "EMFILE", 16),
+    ("keeper", "sync,rename,write", "ENOSPC", 12),
+    ("keeper", "make", "ENOSPC", 8),
+    ("keeper", "fd", "EMFILE", 8),
+    ("git", "write", "ENOSPC", 12),
+    ("orch", "memory", "ENOMEM", 24),
 ]
 
 
