@@ -27,17 +27,17 @@ void nursery_init(struct nursery *n)
 	pthread_mutex_init(&n->lock, NULL);
 }
 
-/* It ends when our end is closed; so it is reaped at once, unless it is stopped. The lock is held.
- */
+/* Killed, also where it is stopped, before it sees the end of its socket: one that is ended on its
+ * way out may leave a child of its own behind (the tracer of a leak check). The lock is held. */
 static void nursery_end(struct nursery *n)
 {
-	if (n->fd >= 0)
-		close(TAKE_FD(n->fd));
 	if (n->pid > 0)
 		kill(n->pid, SIGKILL);
 	while (n->pid > 0 && waitpid(n->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	n->pid = 0;
+	if (n->fd >= 0)
+		close(TAKE_FD(n->fd));
 }
 
 void nursery_deinit(struct nursery *n)

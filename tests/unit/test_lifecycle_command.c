@@ -381,6 +381,19 @@ static void test_a_nursery_that_does_not_answer_is_given_up(void **state)
 	alarm(0);
 }
 
+/* Each has a nursery, which ends while it waits for work. */
+static void test_closed_again_and_again(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		void *world = NULL;
+		assert_int_equal(world_setup(&world), 0);
+		assert_int_equal(exit_of(world, "exit 7"), 7);
+		assert_int_equal(exit_of(world, "exit 8"), 8);
+		assert_int_equal(world_teardown(&world), 0);
+	}
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, world_setup, world_teardown)
 
 int main(void)
@@ -407,6 +420,7 @@ int main(void)
 		TEST(test_kill_while_paused),
 		TEST(test_same_id_twice),
 		TEST(test_many_at_once),
+		cmocka_unit_test(test_closed_again_and_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
