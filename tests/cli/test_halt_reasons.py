@@ -91,6 +91,25 @@ def test_internal_error(repo):
     check(repo, "internal_error", 70, before)
 
 
+def test_io_error(repo):
+    """The disk is full where git notes that the branch of the integration has moved."""
+    before = users(repo)
+    plan = repo.plan(
+        "[task:a]\ncommand = ln -sf /dev/full $(git rev-parse --git-common-dir)/"
+        "logs/refs/heads/orch/demo/integration; echo a > a\n" + GOOD)
+    result = repo.dispatch(plan, status=74)
+    assert result.halt["reason"] == "io_error"
+    assert "No space left on device" in result.err
+    check(repo, "io_error", 74, before)
+    assert repo.task("a")["status"] == "integrating"
+    log = repo.path / ".git/logs/refs/heads/orch/demo/integration"
+    assert log.is_symlink()
+    log.unlink()
+    assert repo.dispatch(plan).halt["reason"] == "completed"
+    assert [repo.task(name)["attempt"] for name in ("a", "good")] == [1, 1]
+    assert users(repo) == before
+
+
 @pytest.mark.parametrize("options, reason, also", [
     ([], "review_required", ["failed"]),
     (["--cap=2"], "cap_reached", ["review_required", "failed"]),
