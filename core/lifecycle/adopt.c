@@ -104,6 +104,12 @@ static int talk(struct lifecycle *lc, const char *id, int sock, const struct hol
 	return 0;
 }
 
+/* That it cannot be asked is no fault of the keeper's. */
+static bool is_our_want(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS;
+}
+
 /* One look at a unit. AGAIN: look again in a moment. */
 static int look(struct lifecycle *lc, const char *id, int dirfd, bool is_late,
 	struct unit **ret_unit, enum unit_found *ret, struct err *e)
@@ -132,12 +138,16 @@ static int look(struct lifecycle *lc, const char *id, int dirfd, bool is_late,
 		return end_it(dirfd, id, "its keeper is gone, its lock was left behind", ret, e);
 	}
 	int sock;
-	struct err no_socket = ERR_INIT;
-	if (sock_connect(dirfd, UNIT_FILE_SOCKET, &sock, &no_socket) == 0)
-		return talk(lc, id, sock, &holder, ret_unit, ret, e);
-	if (is_late)
-		return end_it(dirfd, id, "its keeper does not listen", ret, e);
-	return AGAIN;
+	r = sock_connect(dirfd, UNIT_FILE_SOCKET, &sock, e);
+	bool listens = r == 0;
+	if (listens)
+		r = talk(lc, id, sock, &holder, ret_unit, ret, e);
+	else if (!is_our_want(r))
+		r = AGAIN;
+	if (r == AGAIN && is_late)
+		return end_it(dirfd, id,
+			listens ? "its keeper hangs up" : "its keeper does not listen", ret, e);
+	return r;
 }
 
 /* Its keeper has written the exit, and may still be there. */

@@ -53,8 +53,6 @@ void nursery_await(struct lifecycle *lc, struct unit *u);
 /* Takes over both descriptors, also on failure. */
 int unit_new(struct lifecycle *lc, const char *id, int dirfd, int fd, struct unit **ret,
 	struct err *e) MUST_CHECK;
-/* Reaps the keeper if it is our child and has ended; `wait`: it is about to. */
-void unit_reap(struct unit *u, int wait_options);
 /* A moment for a keeper that has said its last word, or died: until it is no process any more. */
 void await_keeper_end(int pidfd);
 /* Sends one request without members. */

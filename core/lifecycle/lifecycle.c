@@ -48,9 +48,11 @@ static int find_shim(char **ret, struct err *e)
 int lifecycle_open(const char *state_dir, const char *shim_path, const struct spawn_origin *origin,
 	struct lifecycle **ret, struct err *e)
 {
-	CLEANUP_LIFECYCLE struct lifecycle *lc = calloc(1, sizeof(*lc));
+	CLEANUP_LIFECYCLE struct lifecycle *lc = NULL;
 	CLEANUP_STR char *units = path_join(state_dir, UNITS_NAME);
-	if (!lc || !units)
+	if (units)
+		lc = calloc(1, sizeof(*lc));
+	if (!lc)
 		return err_nomem(e);
 	lc->units_fd = -1;
 	nursery_init(&lc->nursery);

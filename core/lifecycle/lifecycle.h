@@ -99,7 +99,10 @@ struct unit_event {
 	char text[256];
 };
 
-/* 1 with an event, 0: none now. Never blocks. */
+/*
+ * 1 with an event, 0: none now. -ENOMEM: ask again, the event is still there. Blocks for a keeper
+ * alone that is ending, 5 s at most.
+ */
 int unit_read(struct unit *u, struct unit_event *ret, struct err *e) MUST_CHECK;
 
 enum unit_kill_how {

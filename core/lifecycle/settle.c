@@ -20,7 +20,7 @@
 
 #define SWEEP_MAX_MS  10000
 #define LOOK_EVERY_MS 5
-#define QUIET_LOOKS   2 /* a process between fork and exec has its parent's environment */
+#define QUIET_LOOKS   2 /* one may be born while we look where it will not be */
 
 void holder_deinit(struct holder *h)
 {
@@ -72,7 +72,7 @@ static bool is_of_this_boot(const struct holder *h)
 {
 	char boot_id[BOOT_ID_LEN + 1];
 	proc_boot_id(boot_id);
-	return h->id.pid == 0 || str_eq(boot_id, h->id.boot_id);
+	return h->id.pid == 0 || !boot_id[0] || str_eq(boot_id, h->id.boot_id);
 }
 
 static void look_again_soon(void)
@@ -151,17 +151,16 @@ static void remove_unrecorded_cgroup(const struct holder *h, const char *id)
 		(void)rmdir(leaf); /* most often there is none */
 }
 
-/* What carries the unit's mark in its environment. */
-static void sweep_marked(const char *id, int64_t deadline, int64_t *killed)
+/* What carries the unit's mark in its environment. An error: nobody knows what is left. */
+static int sweep_marked(const char *id, int64_t deadline, int64_t *killed, struct err *e)
 {
 	char mark[sizeof("ORCH_UNIT=") + UNIT_ID_LEN];
 	snprintf(mark, sizeof(mark), "ORCH_UNIT=%s", id);
 	int quiet = 0;
 	while (quiet < QUIET_LOOKS && clock_mono_ms() < deadline) {
 		struct pids found = {0};
-		if (proc_find_environ(mark, &found) < 0)
-			return;
 		int64_t others = 0;
+		int r = proc_find_environ(mark, &found);
 		vec_foreach(pid, &found) {
 			if (*pid == getpid())
 				continue;
@@ -169,11 +168,14 @@ static void sweep_marked(const char *id, int64_t deadline, int64_t *killed)
 			kill(*pid, SIGKILL);
 		}
 		VEC_FREE(&found);
+		if (r < 0)
+			return err_errno(e, r, "cannot look for what unit %s has left", id);
 		*killed += quiet == 0 && others > 0 ? others : 0;
-		quiet = others > 0 ? 0 : quiet + 1;
-		if (others > 0)
+		quiet = others > 0 || r > 0 ? 0 : quiet + 1;
+		if (quiet < QUIET_LOOKS)
 			look_again_soon();
 	}
+	return 0;
 }
 
 /* Only a directory of ours with a name that we give. */
@@ -247,7 +249,9 @@ int settle_lost(int dirfd, const char *id, const char *why, struct err *e)
 		x.contained = sweep_cgroup(&holder, id, deadline, &x.killed) ||
 			      sweep_pidns(&holder, deadline, &x.killed);
 		remove_unrecorded_cgroup(&holder, id);
-		sweep_marked(id, deadline, &x.killed);
+		r = sweep_marked(id, deadline, &x.killed, e);
+		if (r < 0)
+			return r;
 	} else {
 		x.contained = true; /* nothing outlives a boot */
 	}

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define READ_SIZE    4096
 #define LINE_MAX_LEN (1U << 20)
@@ -37,40 +39,48 @@ int unit_new(
 	return 0;
 }
 
-void unit_reap(struct unit *u, int wait_options)
-{
-	nursery_await(u->lc, u);
-	if (!u->is_child)
-		return;
-	pid_t pid;
-	while ((pid = waitpid(u->keeper_pid, NULL, wait_options)) < 0 && errno == EINTR)
-		;
-	if (pid != 0)
-		u->is_child = false;
-}
-
 void await_keeper_end(int pidfd)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 	(void)!poll(&p, 1, LAST_WAIT_MS);
 }
 
+/* Reaps the keeper if it is our child and has ended. */
+static void reap(struct unit *u)
+{
+	nursery_await(u->lc, u);
+	if (!u->is_child)
+		return;
+	pid_t pid;
+	while ((pid = waitpid(u->keeper_pid, NULL, WNOHANG)) < 0 && errno == EINTR)
+		;
+	if (pid != 0)
+		u->is_child = false;
+}
+
+/* For one that ends right now: it has said its last word, or closed its socket. */
+static void reap_soon(struct unit *u)
+{
+	reap(u);
+	if (!u->is_child)
+		return;
+	CLEANUP(closep) int pidfd = (int)syscall(SYS_pidfd_open, u->keeper_pid, 0);
+	if (pidfd >= 0)
+		await_keeper_end(pidfd);
+	reap(u);
+}
+
 void unit_free(struct unit *u)
 {
 	if (!u)
 		return;
-	nursery_await(u->lc, u);
 	if (u->pidfd >= 0 && (u->ended || u->gone))
 		await_keeper_end(u->pidfd);
 	closep(&u->pidfd);
-	if (u->is_child && u->ended && !u->gone) {
-		/* It ends right after its last word; the end of the stream says so. */
-		struct pollfd p = {.fd = u->fd, .events = POLLRDHUP};
-		(void)!poll(&p, 1, LAST_WAIT_MS);
-		unit_reap(u, p.revents ? 0 : WNOHANG);
-	} else {
-		unit_reap(u, WNOHANG);
-	}
+	if (u->ended && !u->gone)
+		reap_soon(u);
+	else
+		reap(u);
 	close(u->dirfd);
 	close(u->fd);
 	buf_deinit(&u->in);
@@ -113,10 +123,12 @@ static const struct {
 	{"ended", UNIT_EVENT_ENDED},
 };
 
-/* True when the line is an event that the engine wants. */
-static bool parse_event(struct unit *u, const char *line, size_t len, struct unit_event *ret)
+/* 1: the line is an event that the engine wants, 0: it is none, -ENOMEM. */
+static int parse_event(struct unit *u, const char *line, size_t len, struct unit_event *ret)
 {
-	json_t *o = json_loadb(line, len, 0, NULL);
+	json_t *o = NULL;
+	if (json_text_parse(line, len, 0, &o, NULL) == -ENOMEM)
+		return -ENOMEM;
 	const char *type = json_string_value(json_object_get(o, "type"));
 	const char *text = json_string_value(json_object_get(o, "text"));
 	size_t i = 0, n = sizeof(event_types) / sizeof(event_types[0]);
@@ -158,7 +170,9 @@ int unit_read(struct unit *u, struct unit_event *ret, struct err *e)
 		const char *newline = u->in.len > 0 ? memchr(u->in.data, '\n', u->in.len) : NULL;
 		if (newline) {
 			size_t len = (size_t)(newline - u->in.data);
-			bool known = parse_event(u, u->in.data, len, ret);
+			int known = parse_event(u, u->in.data, len, ret);
+			if (known < 0)
+				return err_nomem(e); /* the line is still there */
 			buf_consume(&u->in, len + 1);
 			if (known)
 				return 1;
@@ -169,7 +183,7 @@ int unit_read(struct unit *u, struct unit_event *ret, struct err *e)
 			return r;
 		if (r == -EPIPE) {
 			u->gone = true;
-			unit_reap(u, 0); /* its descriptors are closed: it is as good as ended */
+			reap_soon(u);
 			*ret = (struct unit_event){.type = UNIT_EVENT_GONE};
 			return 1;
 		}
@@ -179,13 +193,13 @@ int unit_read(struct unit *u, struct unit_event *ret, struct err *e)
 
 /* ---- requests ---- */
 
-/* Consumes message. */
+/* Consumes message, which is UTF-8; NULL: memory was out for it. */
 static int say(struct unit *u, json_t *message, struct err *e)
 {
 	CLEANUP_STR char *text = message ? json_text_dump(message, JSON_COMPACT) : NULL;
 	json_decref(message);
 	if (!text)
-		return err_set(e, -EINVAL, "cannot tell unit %s: the text is not UTF-8", u->id);
+		return err_nomem(e);
 	CLEANUP_BUF struct buf line = BUF_INIT;
 	buf_adds(&line, text);
 	buf_addc(&line, '\n');
@@ -241,5 +255,7 @@ int unit_ping(struct unit *u, struct err *e)
 
 int unit_send(struct unit *u, const char *text, struct err *e)
 {
+	if (!utf8_is_valid(text, strlen(text)))
+		return err_set(e, -EINVAL, "cannot tell unit %s: the text is not UTF-8", u->id);
 	return say(u, json_pack("{s:s, s:s}", "type", "send", "text", text), e);
 }

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -91,14 +92,23 @@ int proc_identify(pid_t pid, struct proc_id *ret)
 	return 0;
 }
 
+/* Of what concerns one process: it has ended, or is nobody's business of ours. What else there is
+ * (no descriptor, no memory) says nothing about it. */
+static bool is_gone(int r)
+{
+	return r == -ENOENT || r == -ESRCH || r == -EACCES || r == -EPERM;
+}
+
 bool proc_is_alive(const struct proc_id *id)
 {
 	struct proc_stat st;
-	if (id->pid <= 0 || proc_stat_read(id->pid, &st) < 0)
-		return false;
+	int r = id->pid > 0 ? proc_stat_read(id->pid, &st) : -ESRCH;
+	if (r < 0)
+		return !is_gone(r);
 	char boot_id[BOOT_ID_LEN + 1];
 	proc_boot_id(boot_id);
-	return st.starttime == id->starttime && !st.dead && str_eq(boot_id, id->boot_id);
+	return st.starttime == id->starttime && !st.dead &&
+	       (!boot_id[0] || str_eq(boot_id, id->boot_id));
 }
 
 int proc_open(const struct proc_id *id, int *ret_pidfd)
@@ -136,8 +146,9 @@ static int pids_add(struct pids *list, pid_t pid)
 static int add_living(struct pids *list, pid_t pid)
 {
 	struct proc_stat st;
-	if (proc_stat_read(pid, &st) < 0)
-		return 0; /* ended meanwhile */
+	int r = proc_stat_read(pid, &st);
+	if (r < 0)
+		return is_gone(r) ? 0 : r;
 	/* A zombie's children were given to the reaper already. */
 	return st.dead ? 0 : pids_add(list, pid);
 }
@@ -178,7 +189,7 @@ static int for_each_process(int (*fn)(void *user, pid_t pid), void *user)
 	if (!proc)
 		return -errno;
 	const struct dirent *entry;
-	while ((entry = readdir(proc))) {
+	while (errno = 0, (entry = readdir(proc))) {
 		int64_t pid;
 		if (parse_int64(entry->d_name, 1, INT32_MAX, &pid) < 0)
 			continue;
@@ -186,7 +197,7 @@ static int for_each_process(int (*fn)(void *user, pid_t pid), void *user)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return -errno;
 }
 
 struct family {
@@ -235,8 +246,8 @@ int proc_descendants(pid_t root, struct pids *ret)
 		return r;
 	for (; next < ret->count; next++) {
 		r = add_children(ret->items[next], ret);
-		if (r == -ENOMEM)
-			return r; /* any other: it ended meanwhile */
+		if (r < 0 && !is_gone(r))
+			return r;
 	}
 	return 0;
 }
@@ -245,17 +256,45 @@ struct environ_search {
 	const char *entry;
 	size_t len;
 	struct pids *found;
+	bool passed_over; /* one in the middle of an exec */
 };
+
+/* A number of /proc/<pid>/stat, as proc(5) counts them, from 4 on; 0 where there is none. */
+static unsigned long stat_field(const char *text, int field)
+{
+	/* The name, which is the second, is in parentheses and may itself hold any of them. */
+	const char *p = strrchr(text, ')');
+	for (int at = 2; p && at < field; at++)
+		p = strchr(p + 1, ' ');
+	return p ? strtoul(p + 1, NULL, 10) : 0;
+}
+
+#define STAT_VSIZE   23
+#define STAT_ENV_END 51
+
+/* Past the point of no return and before the new program's environment is there. A kernel thread
+ * has no memory at all. */
+static bool is_in_exec(pid_t pid)
+{
+	char path[64];
+	char text[1024];
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	return read_small(path, text, sizeof(text)) > 0 && stat_field(text, STAT_VSIZE) > 0 &&
+	       stat_field(text, STAT_ENV_END) == 0;
+}
 
 static int match_environ(void *user, pid_t pid)
 {
-	const struct environ_search *search = user;
+	struct environ_search *search = user;
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%ld/environ", (long)pid);
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	struct err ignored = ERR_INIT;
-	if (file_read(AT_FDCWD, path, ENVIRON_MAX, &text, &ignored) < 0 || !text.data)
-		return 0; /* another user's, or ended */
+	int r = file_read(AT_FDCWD, path, ENVIRON_MAX, &text, &ignored);
+	if (r < 0)
+		return is_gone(r) ? 0 : r;
+	if (text.len == 0)
+		search->passed_over |= is_in_exec(pid);
 	size_t at = 0;
 	while (at < text.len) {
 		size_t len = strlen(text.data + at);
@@ -269,7 +308,8 @@ static int match_environ(void *user, pid_t pid)
 int proc_find_environ(const char *entry, struct pids *ret)
 {
 	struct environ_search search = {.entry = entry, .len = strlen(entry), .found = ret};
-	return for_each_process(match_environ, &search);
+	int r = for_each_process(match_environ, &search);
+	return r < 0 ? r : search.passed_over;
 }
 
 int proc_pidns(pid_t pid, uint64_t *ret)
@@ -292,9 +332,10 @@ static int match_pidns(void *user, pid_t pid)
 {
 	const struct pidns_search *search = user;
 	uint64_t pidns;
-	if (proc_pidns(pid, &pidns) < 0 || pidns != search->pidns)
-		return 0;
-	return add_living(search->found, pid);
+	int r = proc_pidns(pid, &pidns);
+	if (r < 0)
+		return is_gone(r) ? 0 : r;
+	return pidns == search->pidns ? add_living(search->found, pid) : 0;
 }
 
 int proc_find_pidns(uint64_t pidns, struct pids *ret)

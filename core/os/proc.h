@@ -26,7 +26,8 @@ struct pids VEC(pid_t);
 /* "" when it cannot be read. */
 void proc_boot_id(char ret[BOOT_ID_LEN + 1]);
 int proc_identify(pid_t pid, struct proc_id *ret) MUST_CHECK;
-/* Still there, not a zombie, and the same process. */
+/* Still there, not a zombie, and the same process. Where that cannot be found out, for want of
+ * descriptors or memory, it is taken for alive. */
 bool proc_is_alive(const struct proc_id *id);
 /* A descriptor that is readable once the process has ended. 0 with an owned CLOEXEC descriptor,
  * -ESRCH when it has, other negative errno. */
@@ -49,7 +50,10 @@ int proc_stat_read(pid_t pid, struct proc_stat *ret) MUST_CHECK;
  */
 int proc_descendants(pid_t root, struct pids *ret) MUST_CHECK;
 
-/* All living processes whose initial environment holds exactly `entry` ("NAME=value"). */
+/*
+ * All living processes whose initial environment holds exactly `entry` ("NAME=value"). 0; 1: some
+ * are in the middle of an exec, where they have none to look at: look again; -errno.
+ */
 int proc_find_environ(const char *entry, struct pids *ret) MUST_CHECK;
 
 /* The inode of the process namespace that a process is in. 0 or -errno. */

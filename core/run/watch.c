@@ -32,13 +32,20 @@ struct autopsy {
 	bool abandon;
 };
 
+/* A keeper that has hung up, and lives, is ended as well: nobody would hear of it any more. */
+static int find_exit(struct unit *u, bool abandon, struct unit_exit *ret, struct err *e)
+{
+	int r = abandon ? -EBUSY : unit_exit_read(u, ret, e);
+	if (r != -EBUSY)
+		return r;
+	r = unit_abandon(u, e);
+	return r < 0 ? r : unit_exit_read(u, ret, e);
+}
+
 static void autopsy_perform(struct job *job)
 {
 	struct autopsy *a = (struct autopsy *)job;
-	if (a->abandon)
-		job->result = unit_abandon(a->watch->unit, &job->err);
-	if (job->result == 0)
-		job->result = unit_exit_read(a->watch->unit, &a->exit, &job->err);
+	job->result = find_exit(a->watch->unit, a->abandon, &a->exit, &job->err);
 }
 
 static void watch_report(struct watch *w, struct unit_exit *x)
@@ -48,17 +55,22 @@ static void watch_report(struct watch *w, struct unit_exit *x)
 	watch_close(w);
 }
 
+static void watch_settled(struct watch *w, int result, struct unit_exit *x, const struct err *e)
+{
+	if (result < 0) {
+		/* Not even that could be written: report it as lost, from memory. */
+		run_fault(w->run, e);
+		x->cause = CAUSE_LOST;
+		free(x->text);
+		x->text = str_dup(e->msg);
+	}
+	watch_report(w, x);
+}
+
 static void autopsy_done(struct job *job)
 {
 	struct autopsy *a = (struct autopsy *)job;
-	if (job->result < 0) {
-		/* Not even that could be written: report it as lost, from memory. */
-		run_fault(job->run, &job->err);
-		a->exit.cause = CAUSE_LOST;
-		free(a->exit.text);
-		a->exit.text = str_dup(job->err.msg);
-	}
-	watch_report(a->watch, &a->exit);
+	watch_settled(a->watch, job->result, &a->exit, &job->err);
 }
 
 static void autopsy_free(struct job *job)
@@ -76,19 +88,20 @@ static void watch_autopsy(struct watch *w, bool abandon)
 	uv_poll_stop(&w->poll);
 	struct err err = ERR_INIT;
 	struct autopsy *a = calloc(1, sizeof(*a));
-	if (!a) {
-		err_nomem(&err);
-		run_fault(w->run, &err);
-		return;
+	if (a) {
+		a->watch = w;
+		a->abandon = abandon;
+		a->exit = UNIT_EXIT_INIT;
+		a->job.perform = autopsy_perform;
+		a->job.done = autopsy_done;
+		a->job.free = autopsy_free;
 	}
-	a->watch = w;
-	a->abandon = abandon;
-	a->exit = UNIT_EXIT_INIT;
-	a->job.perform = autopsy_perform;
-	a->job.done = autopsy_done;
-	a->job.free = autopsy_free;
-	if (job_start(w->run, NULL, &a->job, &err) < 0)
-		run_fault(w->run, &err);
+	if (a && job_start(w->run, NULL, &a->job, &err) == 0)
+		return;
+	/* There is no worker to be had: the loop stands still for it. */
+	CLEANUP_UNIT_EXIT struct unit_exit x = UNIT_EXIT_INIT;
+	int r = find_exit(w->unit, abandon, &x, &err);
+	watch_settled(w, r, &x, &err);
 }
 
 static void watch_ended(struct watch *w)
@@ -114,7 +127,8 @@ static void watch_readable(uv_poll_t *poll, int status, int events)
 	while (!w->closing && !w->ended && !w->abandoned &&
 		(got = unit_read(w->unit, &ev, &err)) != 0) {
 		if (got < 0 || ev.type == UNIT_EVENT_GONE) {
-			watch_autopsy(w, false);
+			/* One whose events cannot be read is ended. */
+			watch_autopsy(w, got < 0);
 			return;
 		}
 		if (ev.type == UNIT_EVENT_STARTED && w->started)
@@ -130,14 +144,13 @@ static void watch_readable(uv_poll_t *poll, int status, int events)
 	}
 }
 
+/* Consumes the unit, unless it fails. */
 static int watch_add(struct run *r, struct live *live, struct unit *unit,
 	const struct watch *callbacks, struct watch **ret, struct err *e)
 {
 	struct watch *w = malloc(sizeof(*w));
-	if (!w) {
-		unit_free(unit);
+	if (!w)
 		return err_nomem(e);
-	}
 	*w = *callbacks;
 	w->run = r;
 	w->live = live;
@@ -146,7 +159,6 @@ static int watch_add(struct run *r, struct live *live, struct unit *unit,
 	w->limit_ms = DURATION_OFF;
 	int code = uv_poll_init(&r->loop, &w->poll, unit_fd(unit));
 	if (code < 0) {
-		unit_free(unit);
 		free(w);
 		return err_set(e, code, "cannot watch a unit: %s", uv_strerror(code));
 	}
@@ -165,20 +177,30 @@ int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, 
 	if (code < 0)
 		return code;
 	code = watch_add(r, live, unit, callbacks, ret, e);
-	if (code == 0 && spec->timeout_ms > 0 && spec->timeout_ms != DURATION_OFF)
+	if (code < 0) {
+		/* The caller takes it for not started, and another may follow in its place. */
+		struct err why = ERR_INIT;
+		if (unit_abandon(unit, &why) < 0)
+			run_fault(r, &why);
+		unit_free(unit);
+		return code;
+	}
+	if (spec->timeout_ms > 0 && spec->timeout_ms != DURATION_OFF)
 		(*ret)->limit_ms = spec->timeout_ms + spec->kill_grace_ms + BACKUP_MS;
-	if (code == 0)
-		(*ret)->backup_at = deadline_after((*ret)->limit_ms);
+	(*ret)->backup_at = deadline_after((*ret)->limit_ms);
 	/* A task may be paused between two of its units. */
-	if (code == 0 && engine_is_paused(r->engine, live->index))
+	if (engine_is_paused(r->engine, live->index))
 		watch_pause(*ret);
-	return code;
+	return 0;
 }
 
 int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 	const struct watch *callbacks, struct watch **ret, struct err *e)
 {
-	return watch_add(r, live, unit, callbacks, ret, e);
+	int code = watch_add(r, live, unit, callbacks, ret, e);
+	if (code < 0)
+		unit_free(unit); /* the next engine finds it */
+	return code;
 }
 
 void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms)

@@ -2,7 +2,8 @@
 /*
  * Connections to the keeper: JSON, one object a line. The first is inherited from the engine that
  * started us; others come over ctl.sock: an engine that adopts the unit says so with `adopt`, an
- * agent's `orch` speaks for its task. Each side is bounded; whoever does not read is dropped.
+ * agent's `orch` speaks for its task. Each side is bounded; whoever does not read is dropped. An
+ * engine may well not read for hours (Ctrl+Z): how far the journal is, it is told once it does.
  *
  * To the keeper:   kill {reason, signal: "TERM" | "KILL", kill_after_ms}, pause, resume, ping,
  *                  send {text}, adopt, and with the unit's token progress, finding, done {data}
@@ -35,6 +36,7 @@
 struct conn {
 	int fd; /* -1: free */
 	bool engine;
+	bool behind; /* an engine to be told how far the journal is, when it reads again */
 	struct buf in, out;
 };
 
@@ -112,14 +114,24 @@ void ctl_started(struct keeper *k, pid_t pid)
 
 /* ---- growth of the journal: one hint in HINT_EVERY_MS at most ---- */
 
+static void conn_hint(struct keeper *k, struct conn *c)
+{
+	c->behind = c->out.len > 0;
+	if (!c->behind)
+		conn_say(k, c,
+			json_pack("{s:s, s:I}", "type", "journal", "bytes",
+				(json_int_t)k->journal.size_bytes));
+}
+
 void ctl_hint(struct keeper *k)
 {
 	if (k->journal.size_bytes == k->ctl->hinted_bytes)
 		return;
 	k->ctl->hinted_at = clock_mono_ms();
 	k->ctl->hinted_bytes = k->journal.size_bytes;
-	say_engines(k, json_pack("{s:s, s:I}", "type", "journal", "bytes",
-			       (json_int_t)k->journal.size_bytes));
+	for (int i = 0; i < CONNS_MAX; i++)
+		if (k->ctl->conns[i].fd >= 0 && k->ctl->conns[i].engine)
+			conn_hint(k, &k->ctl->conns[i]);
 }
 
 void ctl_journal_grew(struct keeper *k)
@@ -194,9 +206,7 @@ static void on_adopt(struct keeper *k, struct conn *c, const json_t *o)
 	conn_say(k, c, json_pack("{s:s, s:i}", "type", "started", "pid", (int)k->main_pid));
 	if (k->paused_at)
 		conn_say(k, c, json_pack("{s:s}", "type", "paused"));
-	conn_say(k, c,
-		json_pack("{s:s, s:I}", "type", "journal", "bytes",
-			(json_int_t)k->journal.size_bytes));
+	conn_hint(k, c);
 }
 
 /* The token tells agents apart; it is not a secret that guards anything (the design's A8.10). */
@@ -277,8 +287,13 @@ static void on_conn(struct keeper *k, void *user, short revents)
 	struct conn *c = user;
 	if (c->fd < 0)
 		return;
-	if (revents & POLLOUT)
+	if (revents & POLLOUT) {
 		conn_flush(c);
+		if (c->behind)
+			conn_hint(k, c);
+		if (c->fd < 0)
+			return;
+	}
 	if (!(revents & (POLLIN | POLLHUP | POLLERR)))
 		return;
 	if (buf_reserve(&c->in, READ_SIZE) < 0) {
@@ -307,15 +322,23 @@ static void on_conn(struct keeper *k, void *user, short revents)
 		conn_drop(k, c);
 }
 
-static struct conn *conn_add(struct ctl *ctl, int fd)
+/* However many the agent holds, an engine that comes is heard: one of the others has to go. */
+static bool conn_add(struct keeper *k, int fd)
 {
-	for (int i = 0; i < CONNS_MAX; i++) {
-		if (ctl->conns[i].fd < 0) {
-			ctl->conns[i] = (struct conn){.fd = fd};
-			return &ctl->conns[i];
-		}
+	struct conn *free_one = NULL, *other = NULL;
+	for (struct conn *c = k->ctl->conns; c < k->ctl->conns + CONNS_MAX; c++) {
+		if (c->fd < 0)
+			free_one = c;
+		else if (!c->engine)
+			other = c;
 	}
-	return NULL;
+	if (!free_one && other) {
+		conn_drop(k, other);
+		free_one = other;
+	}
+	if (free_one)
+		*free_one = (struct conn){.fd = fd};
+	return free_one;
 }
 
 static void on_listen(struct keeper *k, void *user, short revents)
@@ -324,10 +347,9 @@ static void on_listen(struct keeper *k, void *user, short revents)
 	struct sock_peer peer;
 	int fd;
 	(void)revents;
-	(void)k;
 	while (sock_accept(ctl->listen_fd, &fd) == 0) {
 		bool ours = sock_peer(fd, &peer) == 0 && (peer.uid == geteuid() || peer.uid == 0);
-		if (!ours || !conn_add(ctl, fd))
+		if (!ours || !conn_add(k, fd))
 			close(fd);
 	}
 }

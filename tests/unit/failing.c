@@ -580,6 +580,11 @@ bool failing_fired(void)
 	return fault.fired;
 }
 
+const char *failing_what(void)
+{
+	return fault.what;
+}
+
 char *failing_read(struct failing *f, const char *name)
 {
 	struct buf text = BUF_INIT;

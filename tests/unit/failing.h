@@ -70,6 +70,8 @@ void failing_start(struct failing *f);
 void failing_stop(void);
 /* Whether the calls of this point have met the fault. */
 bool failing_fired(void);
+/* The name of the first call that failed. */
+const char *failing_what(void);
 
 /* The whole contents of a file, owned; NULL: not there. */
 char *failing_read(struct failing *f, const char *name);

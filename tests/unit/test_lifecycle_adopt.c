@@ -4,6 +4,7 @@
 
 #include "os/cgroup.h"
 #include "os/lock.h"
+#include "os/sock.h"
 
 static const char waits[] =
 	"echo up > up; while [ ! -e go ]; do sleep 0.01; done; echo went; exit 6";
@@ -66,6 +67,35 @@ static void test_adopted_unit_is_killed(void **state)
 	assert_int_equal(x.cause, CAUSE_KILLED);
 	assert_string_equal(x.text, "enough");
 	assert_true(x.contained);
+}
+
+/* As an agent might, by ORCH_SOCKET. */
+static void test_adopted_however_many_connections_there_are(void **state)
+{
+	enum { CONNECTIONS = 40 };
+	struct world *w = *state;
+	int fds[CONNECTIONS], dirfd;
+	struct err e = ERR_INIT;
+	CLEANUP_UNIT_SPEC struct unit_spec s;
+	spec_command(&s, w, waits);
+	unit_free(start(w, &s));
+	await_file(w, "up");
+	assert_int_equal(lifecycle_unit_dir(w->lc, s.id, &dirfd, &e), 0);
+	for (int i = 0; i < CONNECTIONS; i++) {
+		int r;
+		while ((r = sock_connect(dirfd, UNIT_FILE_SOCKET, &fds[i], &e)) == -EAGAIN)
+			poll(NULL, 0, 5);
+		assert_int_equal(r, 0);
+	}
+	alarm(60); /* it was asked for ever */
+	struct unit *u = adopt(w, s.id, UNIT_FOUND_LIVE);
+	alarm(0);
+	let_go(w);
+	CLEANUP_UNIT_EXIT struct unit_exit x = finish(u);
+	assert_int_equal(x.exit_code, 6);
+	for (int i = 0; i < CONNECTIONS; i++)
+		close(fds[i]);
+	close(dirfd);
 }
 
 static bool is_living(pid_t pid)
@@ -331,6 +361,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_adopted_after_starter_left),
+		TEST(test_adopted_however_many_connections_there_are),
 		TEST(test_adopted_unit_is_killed),
 		TEST(test_no_keeper_outlives_its_unit),
 		TEST(test_nobody_starts_what_a_dead_engine_asked_for),
