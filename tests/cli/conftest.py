@@ -23,6 +23,8 @@ PR_SET_CHILD_SUBREAPER = 36
 TIMEOUT = 60  # seconds for one command; more than any needs, sanitizers included
 
 ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+# A shell starts what goes into the background with it ignored, and orch keeps to that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def orch_bin():

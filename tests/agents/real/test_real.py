@@ -57,7 +57,7 @@ def rules_for(agent, rules):
 
 # It reports an error's words and not its status, and these words say nothing of a key.
 MUTE = {"opencode-acp"}
-# It tries again for longer than the test waits.
+# It tries again for about as long as the test waits.
 PATIENT = {"opencode-acp"}
 # An answer that ends too early is an answer to it.
 ENDS_WELL = {"gemini-acp"}
@@ -139,7 +139,7 @@ def test_429(repo, mock, agent, request):
 def test_500(repo, mock, agent, request):
     outcome, _ = ends(repo, mock, agent, [{"reply": {"status": 500, "error": "mock is ill"}}])
     said(request, outcome)
-    assert outcome == ("timed_out" if agent in PATIENT else "agent_error")
+    assert outcome == "agent_error" or (agent in PATIENT and outcome == "timed_out")
 
 
 @pytest.mark.rare
