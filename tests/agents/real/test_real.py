@@ -176,9 +176,12 @@ def test_answers_that_end_too_early_for_ever(repo, mock, agent, request):
 @pytest.mark.rare
 @pytest.mark.scenario("resume")
 def test_a_retry_has_the_earlier_turns(repo, mock, agent):
+    # Gemini CLI 0.61.0 overwrites a session that it loads in the minute in which it was begun.
+    delay = 60 if agent == "gemini-acp" else 0
     server = mock([TITLE, {"match": {"tool_results": 0, "user": "Attempt 1 did not pass"}, "reply": {
         "text": "Again.", "tool": {"write": {"path": "second.txt", "content": "x\n"}}}},
-        {**WRITE, "reply": {**WRITE["reply"], "text": "Words of the first attempt."}}, DONE], agent)
+        {**WRITE, "reply": {**WRITE["reply"], "text": "Words of the first attempt.",
+                            "delay": delay}}, DONE], agent)
     result = repo.dispatch(repo.plan(
         "[invariant:second]\ncommand = test -e second.txt\n"
         "[task:a]\nprompt = create hello.txt\ninvariants = second\nretry_max = 1\n",
