@@ -218,3 +218,27 @@ def test_plan_set_with_and_without_an_engine(repo):
     repo.orch("plan", "set", "demo/b", "retry_max=2")
     assert "retry_max = 2" in repo.orch("plan", "show", "demo").out
     assert "command" in repo.orch("plan", "set", "demo/b", "command=true", status=65).err
+
+
+@pytest.mark.parametrize("ends", ["meanwhile", "later"])
+def test_an_engine_stopped_by_a_terminal_goes_on(repo, ends):
+    """Ctrl+Z, then fg: the agents work on meanwhile, and what they say is not lost."""
+    out, stop = repo.home / "out", repo.home / "stop"
+    lines = 2000
+    process = repo.popen("dispatch", repo.plan(
+        f"[task:a]\ncommand = seq {lines}; touch {out}; "
+        f"while [ ! -e {stop} ]; do sleep 0.02; done; echo a > a\n"))
+    wait_until(lambda: repo.home.joinpath("out").exists() or process.poll() is not None)
+    process.send_signal(signal.SIGSTOP)
+    if ends == "meanwhile":
+        stop.touch()
+        time.sleep(1)  # the agent ends, and nobody is there to hear of it
+    process.send_signal(signal.SIGCONT)
+    stop.touch()
+    result = repo.finish(process)
+    assert result.status == 0, result
+    assert repo.task("a")["status"] == "passed" and repo.task("a")["attempt"] == 1
+    said = [json.loads(line) for line in repo.orch("log", "a", "--json").out.splitlines()]
+    words = [line["data"]["text"] for line in said
+             if line.get("kind") == "message" and "text" in line.get("data", {})]
+    assert words == [str(n) for n in range(1, lines + 1)]
