@@ -98,6 +98,22 @@ int file_write_atomic(
 	return parent_sync(dirfd, name, e);
 }
 
+ssize_t fd_pread_all(int fd, void *data, size_t len, off_t at)
+{
+	size_t have = 0;
+	while (have < len) {
+		ssize_t n = pread(fd, (char *)data + have, len - have, at + (off_t)have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
 int fd_read_all(int fd, const char *what, size_t limit, struct buf *ret, struct err *e)
 {
 	size_t begin = ret->len;

@@ -33,6 +33,8 @@ int fd_read_all(int fd, const char *what, size_t limit, struct buf *ret, struct 
 /* Writes all of it, over short writes and EINTR. 0 or -errno. */
 int fd_write_all(int fd, const void *data, size_t len) MUST_CHECK;
 int fd_pwrite_all(int fd, const void *data, size_t len, off_t at) MUST_CHECK;
+/* So many bytes, or fewer at the end of the file: how many; or -errno. */
+ssize_t fd_pread_all(int fd, void *data, size_t len, off_t at) MUST_CHECK;
 int fd_set_nonblock(int fd, struct err *e) MUST_CHECK;
 
 bool file_exists(int dirfd, const char *name);

@@ -26,19 +26,10 @@ static ssize_t read_small(const char *path, char *buf, size_t size)
 	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	size_t len = 0;
-	while (len < size - 1) {
-		ssize_t n = read(fd, buf + len, size - 1 - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
-	buf[len] = '\0';
-	return (ssize_t)len;
+	ssize_t len = fd_pread_all(fd, buf, size - 1, 0);
+	if (len >= 0)
+		buf[len] = '\0';
+	return len;
 }
 
 void proc_boot_id(char ret[BOOT_ID_LEN + 1])

@@ -2,6 +2,7 @@
 #include "shim/host_impl.h"
 
 #include "base/str.h"
+#include "os/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -138,19 +139,11 @@ static int read_prompt(const char *path, char **ret, size_t *ret_len)
 	CLEANUP_STR char *text = malloc((size_t)st.st_size + 1);
 	if (!text)
 		return -ENOMEM;
-	size_t len = 0;
-	while (len < (size_t)st.st_size) {
-		ssize_t n = read(fd, text + len, (size_t)st.st_size - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
+	ssize_t len = fd_pread_all(fd, text, (size_t)st.st_size, 0);
+	if (len < 0)
+		return (int)len;
 	text[len] = '\0';
-	*ret_len = len;
+	*ret_len = (size_t)len;
 	*ret = TAKE(text);
 	return 0;
 }

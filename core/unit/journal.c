@@ -248,23 +248,6 @@ static int parse_line(const char *text, size_t len, journal_fn fn, void *user, i
 	return is_event;
 }
 
-/* So many bytes, or up to the end of the file; or -errno. */
-static ssize_t read_at(int fd, char *data, size_t len, int64_t offset)
-{
-	size_t have = 0;
-	while (have < len) {
-		ssize_t n = pread(fd, data + have, len - have, offset + (int64_t)have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		have += (size_t)n;
-	}
-	return (ssize_t)have;
-}
-
 int journal_read(int dirfd, int64_t *offset, size_t max_bytes, journal_fn fn, void *user,
 	int64_t *ret_bad, struct err *e)
 {
@@ -286,7 +269,7 @@ int journal_read(int dirfd, int64_t *offset, size_t max_bytes, journal_fn fn, vo
 		max_bytes = (size_t)(st.st_size - *offset);
 	if (buf_reserve(&chunk, max_bytes) < 0)
 		return err_nomem(e);
-	ssize_t n = read_at(fd, chunk.data, max_bytes, *offset);
+	ssize_t n = fd_pread_all(fd, chunk.data, max_bytes, *offset);
 	if (n < 0)
 		return err_errno(e, (int)n, "cannot read '%s'", UNIT_FILE_JOURNAL);
 	int64_t not_events = 0;

@@ -132,6 +132,17 @@ static void ended_once(struct failing *f, const struct life *l)
 	assert_string_equal(ran, "x\n");
 }
 
+/* The calls that may fail are over, with this result. */
+static int judge(struct failing *f, struct life *l, int result)
+{
+	failing_stop();
+	if (result < 0)
+		resume(f, l);
+	ended_once(f, l);
+	end(l);
+	return result;
+}
+
 static const char once[] = "echo x >> ran; exit 3";
 
 static int first_unit(struct failing *f, struct err *e)
@@ -144,12 +155,7 @@ static int first_unit(struct failing *f, struct err *e)
 		r = start_it(&l, e);
 	if (r == 0)
 		r = to_the_end(&l, e);
-	failing_stop();
-	if (r < 0)
-		resume(f, &l);
-	ended_once(f, &l);
-	end(&l);
-	return r;
+	return judge(f, &l, r);
 }
 
 /* By the nursery. */
@@ -169,12 +175,8 @@ static int second_unit(struct failing *f, struct err *e)
 	int r = start_it(&l, e);
 	if (r == 0)
 		r = to_the_end(&l, e);
-	failing_stop();
-	if (r < 0)
-		resume(f, &l);
-	ended_once(f, &l);
+	r = judge(f, &l, r);
 	end(&before);
-	end(&l);
 	return r;
 }
 
