@@ -118,7 +118,8 @@ class TaskSpooler(Peer):
         return False
 
     def known(self):
-        # A client would start another server, with nothing in it.
+        # A client that was waiting has started another server, with nothing in it.
+        self.bench.run(["tsp", "-K"], self.cwd, self.env)
         (self.cwd / "socket").unlink(missing_ok=True)
         out = self.bench.run(["tsp"], self.cwd, self.env, stdout=subprocess.PIPE)[1]
         return out.count(b"finished")
