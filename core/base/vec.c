@@ -7,7 +7,7 @@
 int vec_grow(void **items, size_t *count, size_t *cap, size_t size)
 {
 	if (*count == *cap) {
-		size_t want = *cap ? *cap * 2 : 8, bytes;
+		size_t want = *cap ? *cap * 2 : 4, bytes;
 		if (__builtin_mul_overflow(want, size, &bytes))
 			return -ENOMEM;
 		void *grown = realloc(*items, bytes);

@@ -11,7 +11,7 @@ endif()
 if(ORCH_WERROR)
 	target_compile_options(orch_flags INTERFACE -Werror)
 endif()
-target_compile_definitions(orch_flags INTERFACE _GNU_SOURCE)
+target_compile_definitions(orch_flags INTERFACE _GNU_SOURCE $<$<CONFIG:Debug>:ORCH_DEBUG>)
 target_include_directories(orch_flags INTERFACE ${CMAKE_SOURCE_DIR}/core ${CMAKE_SOURCE_DIR}/include)
 
 # assert() guards our own invariants and stays on in release builds.

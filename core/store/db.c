@@ -194,7 +194,7 @@ static int store_configure(struct store *s, enum store_mode mode, struct err *e)
 	sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
 	sqlite3_extended_result_codes(s->db, 0);
 	int r = db_exec(s, "PRAGMA foreign_keys = ON", e);
-#ifdef NDEBUG
+#ifndef ORCH_DEBUG
 	/* The words come from our own tables. SQLite builds a B-tree of each CHECK's list, at every
 	 * statement: more work than the statement itself. */
 	if (r == 0)
