@@ -176,22 +176,13 @@ static int child_prepare(const struct spawn *s, int *error_fd, pid_t parent)
 	return 0;
 }
 
-/* What a new child is given, in the memory that it shares with its parent until it execs. */
-struct birth {
-	const struct spawn *spawn;
-	const char *program;
-	char *const *envp;
-	int error_fd;
-	pid_t parent;
-};
-
 /* Runs between vfork and exec. Writes -errno to error_fd on failure. */
-static _Noreturn void child_run(const struct birth *b)
+static _Noreturn void child_run(
+	const struct spawn *s, const char *program, char *const *envp, int error_fd, pid_t parent)
 {
-	int error_fd = b->error_fd;
-	int r = child_prepare(b->spawn, &error_fd, b->parent);
+	int r = child_prepare(s, &error_fd, parent);
 	if (r == 0) {
-		execve(b->program, b->spawn->argv, b->envp);
+		execve(program, s->argv, envp);
 		r = -errno;
 	}
 	(void)!write(error_fd, &r,
@@ -214,64 +205,21 @@ static void take_tid(pid_t *address)
 		*address = (pid_t)syscall(SYS_set_tid_address, address);
 }
 
-static struct clone_args args_into_cgroup(int cgroup_fd, uint64_t flags)
+static pid_t clone_into_cgroup(int cgroup_fd, uint64_t flags)
 {
-	return (struct clone_args){
+	struct clone_args args = {
 		.flags = CLONE_INTO_CGROUP | flags,
 		.exit_signal = SIGCHLD,
 		.cgroup = (unsigned)cgroup_fd,
 	};
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
-
-/*
- * vfork(2) that is born in the cgroup. libc has no function for it (posix_spawn learns it in glibc
- * 2.39), and a child that shares our memory may not return from one that called clone3: it gets a
- * stack of its own, and to put it there takes an instruction or two. Elsewhere it is a fork, which
- * copies what it would have shared; sanitizers know no such stack.
- */
-#define CHILD_STACK ((size_t)32 << 10)
-
-#if defined(__x86_64__) && defined(__LP64__) && !defined(__SANITIZE_ADDRESS__) && \
-	!defined(__SANITIZE_THREAD__)
-static pid_t vfork_into_cgroup(int cgroup_fd, const struct birth *b)
-{
-	_Alignas(16) char stack[CHILD_STACK];
-	struct clone_args args = args_into_cgroup(cgroup_fd, CLONE_VM | CLONE_VFORK);
-	args.stack = (uintptr_t)stack;
-	args.stack_size = sizeof(stack);
-	long r = SYS_clone3;
-	__asm__ volatile("syscall\n\t"
-			 "test %%rax, %%rax\n\t"
-			 "jnz 1f\n\t"
-			 "xor %%ebp, %%ebp\n\t"
-			 "mov %[birth], %%rdi\n\t"
-			 "call *%[run]\n"
-			 "1:"
-			 : "+a"(r)
-			 : "D"(&args), "S"(sizeof(args)), [run] "r"(child_run), [birth] "r"(b)
-			 : "rcx", "r11", "memory");
-	if (r < 0)
-		errno = (int)-r;
-	return r < 0 ? -1 : (pid_t)r;
-}
-#else
-static pid_t vfork_into_cgroup(int cgroup_fd, const struct birth *b)
-{
-	struct clone_args args = args_into_cgroup(cgroup_fd, CLONE_VFORK);
-	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-	if (pid == 0)
-		child_run(b);
-	return pid;
-}
-#endif
 
 /* fork(2) for the caller with a single thread, born in the cgroup where that can be done. */
 static pid_t fork_into_cgroup(int cgroup_fd, bool *ret_is_in)
 {
 	pid_t *address = tid_address();
-	struct clone_args args = args_into_cgroup(cgroup_fd, 0);
-	pid_t pid = cgroup_fd >= 0 && address ? (pid_t)syscall(SYS_clone3, &args, sizeof(args))
-					      : -1;
+	pid_t pid = cgroup_fd >= 0 && address ? clone_into_cgroup(cgroup_fd, 0) : -1;
 	*ret_is_in = cgroup_fd < 0 || pid >= 0;
 	if (pid < 0)
 		return fork();
@@ -365,15 +313,10 @@ int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct 
 	sigset_t all, before;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	const struct birth birth = {s, program, envp, error_write, getpid()};
-	pid_t pid;
-	if (s->cgroup_fd >= 0) {
-		pid = vfork_into_cgroup(s->cgroup_fd, &birth);
-	} else {
-		pid = vfork();
-		if (pid == 0)
-			child_run(&birth);
-	}
+	pid_t parent = getpid();
+	pid_t pid = s->cgroup_fd >= 0 ? clone_into_cgroup(s->cgroup_fd, CLONE_VFORK) : vfork();
+	if (pid == 0)
+		child_run(s, program, envp, error_write, parent);
 	int fork_errno = errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0)
