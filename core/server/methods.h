@@ -17,7 +17,7 @@ struct methods {
 int methods_subscribe(
 	struct methods *m, const json_t *params, int64_t *ret_from, struct err *e) MUST_CHECK;
 
-/* Owned; NULL for a notification (a request without id). */
+/* Owned; NULL for a notification (a request without id), or when memory is out. */
 json_t *methods_answer(struct methods *m, json_t *request);
 /* An error object; code (may be NULL) goes into error.data.code. id is borrowed, NULL is null. */
 json_t *methods_error(json_t *id, int number, const char *code, const char *fmt, ...)

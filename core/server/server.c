@@ -36,6 +36,9 @@ struct client {
 struct server {
 	struct methods methods;
 	uv_pipe_t listener;
+	uv_pipe_t turned_away; /* one at a time: a client that there is no memory for */
+	bool turning_away, turned_one;
+	unsigned handles; /* the listener, and turned_away */
 	struct client *clients;
 	size_t n_clients;
 	int dir;
@@ -188,7 +191,8 @@ static void client_line(struct client *c, const char *line, size_t len)
 		return;
 	}
 	json_t *answer = methods_answer(&c->server->methods, request);
-	if (answer)
+	/* None where one is owed, for want of memory: it hears that it is closed. */
+	if (answer || json_object_get(request, "id"))
 		client_send(c, answer);
 	json_decref(request);
 }
@@ -253,12 +257,49 @@ static const char *refuse_client(const struct server *s, struct client *c)
 	return peer.uid == getuid() || peer.uid == 0 ? NULL : "forbidden";
 }
 
+static void server_release(struct server *s)
+{
+	if (--s->handles > 0)
+		return;
+	close(s->dir);
+	free(s);
+}
+
+static void turn_away(struct server *s);
+
+static void turned_away_closed(uv_handle_t *handle)
+{
+	struct server *s = handle->data;
+	bool was_one = s->turned_one;
+	s->turning_away = false;
+	if (was_one && !s->closing)
+		turn_away(s); /* the next, if one came meanwhile */
+	server_release(s);
+}
+
+/* libuv listens no further until the connection that it has is taken. */
+static void turn_away(struct server *s)
+{
+	if (s->turning_away)
+		return;
+	uv_pipe_init(s->listener.loop, &s->turned_away, 0);
+	s->turned_away.data = s;
+	s->turning_away = true;
+	s->handles++;
+	s->turned_one = uv_accept((uv_stream_t *)&s->listener, (uv_stream_t *)&s->turned_away) == 0;
+	uv_close((uv_handle_t *)&s->turned_away, turned_away_closed);
+}
+
 static void on_connection(uv_stream_t *stream, int status)
 {
 	struct server *s = stream->data;
-	struct client *c = status < 0 ? NULL : calloc(1, sizeof(*c));
-	if (!c)
+	if (status < 0)
 		return;
+	struct client *c = calloc(1, sizeof(*c));
+	if (!c) {
+		turn_away(s);
+		return;
+	}
 	c->server = s;
 	uv_pipe_init(stream->loop, &c->pipe, 0);
 	c->pipe.data = c;
@@ -327,6 +368,7 @@ int server_start(struct run *run, const struct site *site, server_command_fn com
 		free(s);
 		return r;
 	}
+	s->handles = 1;
 	uv_pipe_init(run_loop(run), &s->listener, 0);
 	s->listener.data = s;
 	r = server_files(s, e);
@@ -341,9 +383,7 @@ int server_start(struct run *run, const struct site *site, server_command_fn com
 
 static void listener_closed(uv_handle_t *handle)
 {
-	struct server *s = handle->data;
-	close(s->dir);
-	free(s);
+	server_release(handle->data);
 }
 
 /* Ours only: a new engine may have bound its own by now. */

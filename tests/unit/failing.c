@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -30,7 +31,11 @@ static struct {
 	unsigned long at, count;
 	const char *what; /* the first call that failed */
 	char point[120];  /* for the report; "" between points */
+	int report;       /* what standard error was at the beginning */
 } fault;
+
+/* Of all that follows: workers call, too. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- what is allocated ---- */
 
@@ -52,6 +57,7 @@ static void *noted(void *p)
 {
 	if (!p || !ledger.on)
 		return p;
+	pthread_mutex_lock(&lock);
 	if (ledger.live > LEDGER_SIZE / 2)
 		abort();
 	size_t i = slot_of(p);
@@ -59,6 +65,7 @@ static void *noted(void *p)
 		i = (i + 1) % LEDGER_SIZE;
 	ledger.slots[i] = p;
 	ledger.live++;
+	pthread_mutex_unlock(&lock);
 	return p;
 }
 
@@ -67,13 +74,15 @@ static void forget(const void *p)
 {
 	if (!p || !ledger.on)
 		return;
+	pthread_mutex_lock(&lock);
 	for (size_t i = slot_of(p); ledger.slots[i]; i = (i + 1) % LEDGER_SIZE) {
 		if (ledger.slots[i] == p) {
 			ledger.slots[i] = GONE;
 			ledger.live--;
-			return;
+			break;
 		}
 	}
+	pthread_mutex_unlock(&lock);
 }
 
 static void ledger_begin(void)
@@ -89,12 +98,8 @@ static void ledger_begin(void)
 void __sanitizer_print_stack_trace(void) __attribute__((weak));
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-/* Whether this call, which all of these kinds concern, fails now. */
-static bool strikes(unsigned kinds, const char *name)
+static bool is_struck(unsigned long n, const char *name)
 {
-	if (!fault.armed || !(kinds & (1U << fault.kind)))
-		return false;
-	unsigned long n = ++fault.count;
 	if (n < fault.at || (n > fault.at && !fault.forever))
 		return false;
 	/* Others go on: what cleans up after the one that fails. */
@@ -110,6 +115,17 @@ static bool strikes(unsigned kinds, const char *name)
 		fault.armed = true;
 	}
 	return true;
+}
+
+/* Whether this call, which all of these kinds concern, fails now. */
+static bool strikes(unsigned kinds, const char *name)
+{
+	if (!fault.armed || !(kinds & (1U << fault.kind)))
+		return false;
+	pthread_mutex_lock(&lock);
+	bool struck = is_struck(++fault.count, name);
+	pthread_mutex_unlock(&lock);
+	return struck;
 }
 
 #define MEMORY    (1U << FAILING_MEMORY)
@@ -702,7 +718,7 @@ static bool run_point(const struct failing_scenario *s, struct failing *f, unsig
 static void say_point(void)
 {
 	if (fault.point[0])
-		fprintf(stderr, "at EVERY_FAILURE=%s (%s)\n", fault.point, fault.what);
+		dprintf(fault.report, "at EVERY_FAILURE=%s (%s)\n", fault.point, fault.what);
 }
 
 static void on_alarm(int signal)
@@ -799,6 +815,7 @@ static void json_release(void *p)
 int failing_run(const struct failing_scenario *scenarios, size_t n)
 {
 	log_set_level(LOG_LEVEL_ERROR);
+	fault.report = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	signal(SIGALRM, on_alarm);
 	signal(SIGPIPE, SIG_IGN);
 	json_set_alloc_funcs(json_alloc, json_release);
