@@ -230,8 +230,11 @@ static void agent_started(struct watch *w)
 static void agent_journal(struct watch *w)
 {
 	struct err err = ERR_INIT;
-	if (run_tx(w->run) == 0 && ingest(w->live, unit_dirfd(w->unit), &err) < 0)
-		run_fault(w->run, &err);
+	int code = run_tx(w->run);
+	if (code == 0)
+		code = ingest(w->live, unit_dirfd(w->unit), &err);
+	if (code < 0)
+		run_fail(w->run, code, &err);
 }
 
 /* The outcome of an attempt, from what its keeper recorded: never from the exit status alone. */
@@ -287,7 +290,7 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 	if (code == 0)
 		code = store_exit(l, x, &err);
 	if (code < 0) {
-		run_fault(r, &err);
+		run_fail(r, code, &err);
 		return;
 	}
 	enum outcome outcome = exit_outcome(x);

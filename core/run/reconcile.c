@@ -224,17 +224,13 @@ static void resume_agent(struct run *r, struct found_unit *f, struct live *l)
 	snprintf(l->unit_id, sizeof(l->unit_id), "%s", f->id);
 	run_post_task(r, l, EVENT_STARTED, RESULT_DONE, NULL);
 	l->started = true;
-	if (agent_recall(l, &err) < 0) {
-		run_fault(r, &err);
+	int code = agent_recall(l, &err);
+	if (code == 0 && f->found == UNIT_FOUND_LIVE)
+		code = agent_watch_adopted(l, TAKE(f->unit), &err);
+	if (code < 0)
+		run_fail(r, code, &err);
+	if (code < 0 || f->found == UNIT_FOUND_LIVE)
 		return;
-	}
-	if (f->found == UNIT_FOUND_LIVE) {
-		struct unit *unit = f->unit;
-		f->unit = NULL;
-		if (agent_watch_adopted(l, unit, &err) < 0)
-			run_fault(r, &err);
-		return;
-	}
 	int dir = -1;
 	if (lifecycle_unit_dir(r->lifecycle, f->id, &dir, &err) < 0)
 		run_warn(r, "%s", err.msg);
@@ -258,7 +254,7 @@ void reconcile_finish(struct run *r)
 		if (!l)
 			l = live_new(r, i, &err);
 		if (!l || (l->worktree && tamper_resume(l, &err) < 0))
-			run_fault(r, &err);
+			run_fail(r, err.code, &err);
 		else if (f->found == UNIT_FOUND_NEVER_RAN)
 			/* Running was saved, so a process was there: its directory was removed. */
 			agent_over(

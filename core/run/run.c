@@ -36,12 +36,7 @@ void run_post(struct run *r, struct engine_event ev, const char *text)
 	struct engine_event *queued = VEC_PUSH(&r->inbox);
 	if (!queued || (text && !copy)) {
 		struct err err = ERR_INIT;
-		err_nomem(&err);
-		if (!r->failed) {
-			r->failed = err.code;
-			r->err = err;
-		}
-		uv_stop(&r->loop);
+		run_fail(r, err_nomem(&err), &err);
 		return;
 	}
 	*queued = ev;
@@ -94,6 +89,16 @@ void run_fault(struct run *r, const struct err *e)
 			.plan = ENGINE_NONE,
 			.halt = io ? HALT_IO_ERROR : HALT_INTERNAL_ERROR},
 		NULL);
+}
+
+void run_fail(struct run *r, int code, const struct err *e)
+{
+	if (!r->failed) {
+		r->failed = code;
+		if (e->code)
+			r->err = *e; /* else it was told before */
+	}
+	uv_stop(&r->loop);
 }
 
 int run_tx(struct run *r)
@@ -346,9 +351,7 @@ static void run_begin(struct run *r)
 	if (code == 0)
 		code = load_engine(r, &err);
 	if (code < 0) {
-		r->failed = code;
-		r->err = err;
-		uv_stop(&r->loop);
+		run_fail(r, code, &err);
 		return;
 	}
 	r->begun = true;

@@ -217,11 +217,15 @@ void run_post_task(struct run *r, const struct live *l, enum engine_event_kind k
 /* Opens the turn's transaction if there is none. An error has become a fault when this returns it.
  */
 int run_tx(struct run *r) MUST_CHECK;
-/* For a store call that failed: the run halts with io_error or internal_error. */
 /* Whether it speaks of the disk: nothing is held against a task for it, the dispatch ends with 74.
  */
 bool run_is_io_error(int code);
+/* Something failed, and the engine knows what became of every task: it winds all down, and halts
+ * with io_error or internal_error. */
 void run_fault(struct run *r, const struct err *e);
+/* The engine cannot be told what became of a task: it ends here, what this turn has not committed
+ * is as after a crash, and the next engine asks the keepers. code is negative. */
+void run_fail(struct run *r, int code, const struct err *e);
 void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void run_activity(struct run *r, const struct live *l, const char *text);
 

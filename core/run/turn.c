@@ -209,6 +209,12 @@ static bool commit(struct run *r)
 
 void run_flush(struct run *r)
 {
+	if (r->failed) {
+		/* As after a crash: half a turn is no state. */
+		store_rollback(r->store);
+		engine_actions_reset(&r->unsaved);
+		return;
+	}
 	(void)commit(r); /* a failure is in r->failed */
 }
 
