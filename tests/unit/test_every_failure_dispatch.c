@@ -2,8 +2,8 @@
 /*
  * The whole of `orch dispatch` (command line, engine's loop, socket) while its own calls fail; its
  * keepers' and agents' do not. See failing.h. Whatever fails, the command ends by itself, says why
- * unless it went on, leaves no process and nothing marked as done that is not; the same command then
- * brings the plan to its end.
+ * unless it went on, leaves no process and nothing marked as done that is not; the same command
+ * then brings the plan to its end.
  */
 #include "failing.h"
 
@@ -31,8 +31,8 @@ static const char plan_text[] =
 
 static int call(struct failing *f, cli_fn verb, char **argv)
 {
-	struct cli cli = {.program = "orch", .verb = argv[0], .dir = f->dir, .quiet = true,
-		.signal_fd = -1};
+	struct cli cli = {
+		.program = "orch", .verb = argv[0], .dir = f->dir, .quiet = true, .signal_fd = -1};
 	int argc = 0;
 	while (argv[argc])
 		argc++;
