@@ -232,7 +232,12 @@ static void resume_agent(struct run *r, struct found_unit *f, struct live *l)
 	if (code < 0 || f->found == UNIT_FOUND_LIVE)
 		return;
 	int dir = -1;
-	if (lifecycle_unit_dir(r->lifecycle, f->id, &dir, &err) < 0)
+	code = lifecycle_unit_dir(r->lifecycle, f->id, &dir, &err);
+	if (code < 0 && code != -ENOENT) {
+		run_fail(r, code, &err); /* what it said is there, and would be passed over */
+		return;
+	}
+	if (code < 0)
 		run_warn(r, "%s", err.msg);
 	agent_over(l, dir, &f->exit);
 	if (dir >= 0)

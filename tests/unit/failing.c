@@ -29,9 +29,10 @@ static struct {
 	bool armed, fired, forever, traced;
 	enum failing_kind kind;
 	unsigned long at, count;
-	const char *what; /* the first call that failed */
-	char point[120];  /* for the report; "" between points */
-	int report;       /* what standard error was at the beginning */
+	const char *after; /* the call that is waited for; NULL: none */
+	const char *what;  /* the first call that failed */
+	char point[120];   /* for the report; "" between points */
+	int report;        /* what standard error was at the beginning */
 } fault;
 
 /* Of all that follows: workers call, too. */
@@ -120,10 +121,14 @@ static bool is_struck(unsigned long n, const char *name)
 /* Whether this call, which all of these kinds concern, fails now. */
 static bool strikes(unsigned kinds, const char *name)
 {
-	if (!fault.armed || !(kinds & (1U << fault.kind)))
+	if (!fault.armed || (!fault.after && !(kinds & (1U << fault.kind))))
 		return false;
 	pthread_mutex_lock(&lock);
-	bool struck = is_struck(++fault.count, name);
+	bool struck = false;
+	if (!fault.after)
+		struck = is_struck(++fault.count, name);
+	else if (strcmp(name, fault.after) == 0)
+		fault.after = NULL;
 	pthread_mutex_unlock(&lock);
 	return struck;
 }
@@ -581,8 +586,14 @@ void failing_sqlite(void)
 
 void failing_start(struct failing *f)
 {
+	failing_start_after(f, NULL);
+}
+
+void failing_start_after(struct failing *f, const char *name)
+{
 	(void)f;
 	fault.count = 0;
+	fault.after = name;
 	fault.armed = true;
 }
 

@@ -67,6 +67,8 @@ enum failing_flag {
 
 /* From here on, and until here, calls count. Not nested. */
 void failing_start(struct failing *f);
+/* The same, from behind the first call of this name on. */
+void failing_start_after(struct failing *f, const char *name);
 void failing_stop(void);
 /* Whether the calls of this point have met the fault. */
 bool failing_fired(void);

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <uv.h>
 
-/* a speaks to the engine by its socket while it works; b is judged, and follows a. */
+/* a speaks twice to the engine by its socket while it works; b is judged, and follows a. */
 static const char plan_text[] =
 	"[plan]\n"
 	"name = demo\n"
@@ -23,7 +23,8 @@ static const char plan_text[] =
 	"[invariant:made]\n"
 	"command = test -s ran-a\n"
 	"[task:a]\n"
-	"command = echo x >> ran-a; env -u ORCH_UNIT \"$ORCH\" plan set demo b priority=2 || :\n"
+	"command = echo x >> ran-a; for n in 2 3; do"
+	" env -u ORCH_UNIT \"$ORCH\" plan set demo b priority=$n || :; done\n"
 	"[task:b]\n"
 	"command = test -s ran-a && echo x >> ran-b\n"
 	"depends_on = a\n"
@@ -137,7 +138,7 @@ static int dispatched(struct failing *f, struct err *e)
 	(void)e;
 	failing_write(f, "plan.ini", plan_text);
 	voice_open(&voice);
-	failing_start(f);
+	failing_start_after(f, f->arg);
 	int status = dispatch(f);
 	failing_stop();
 	voice_close(&voice, said, sizeof(said));
@@ -165,8 +166,11 @@ static int dispatched(struct failing *f, struct err *e)
 
 int main(void)
 {
+	/* The engine asks who a client is before it hears it. */
+	static char first_client[] = "getsockopt";
 	const struct failing_scenario scenarios[] = {
 		{"dispatch", dispatched, 0, FAILING_QUIET | FAILING_ANY_CODE, 811, NULL, 97},
+		{"client", dispatched, 0, FAILING_QUIET | FAILING_ANY_CODE, 97, first_client, 29},
 	};
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
