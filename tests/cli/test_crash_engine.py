@@ -357,3 +357,25 @@ def test_killed_again_and_again(repo):
         "README", "a", "b", "c", "d"]
     assert repo.git("rev-list", "--count", "--merges", "orch/demo/integration") == "4"
     is_whole(repo)
+
+
+def test_a_journal_that_cannot_be_read_is_asked_for_again(repo):
+    """The engine cannot know what became of the task: it ends and says why, and is not in doubt for
+    ever. The next one, which can read it, takes up what there was."""
+    unit = repo.home / "unit"
+    journal = "${ORCH_PROMPT_FILE%/*}/events.jsonl"
+    plan = repo.plan("[task:a]\ncommand = echo one; echo ${ORCH_PROMPT_FILE%/*} > " + str(unit) +
+                     f"; sleep 0.3; mv {journal} {journal}.kept; ln -s nowhere {journal}; "
+                     "echo two; echo a > a\n")
+    result = repo.finish(repo.popen("dispatch", plan))
+    assert result.status not in (0, 1, 2), result
+    assert "events.jsonl" in result.err, result
+    assert not descendants()
+    directory = unit.read_text().strip()
+    os.replace(f"{directory}/events.jsonl.kept", f"{directory}/events.jsonl")
+    again = repo.orch("dispatch", plan)
+    assert again.status == 0, again
+    assert messages(repo, "a") == ['{"text":"one"}', '{"text":"two"}']
+    row, = repo.db("SELECT attempt, retries_used, status FROM task")
+    assert row == {"attempt": 1, "retries_used": 0, "status": "passed"}
+    is_whole(repo)
