@@ -18,7 +18,10 @@ class Engine:
         os.mkfifo(repo.home / "go")
         self.repo = repo
         self.process = repo.popen("dispatch", "--json", plan)
-        wait_until((repo.home / "up").exists, what="the task that holds the plan")
+        # The agent may be up before its engine has heard of it.
+        wait_until(lambda: (repo.home / "up").exists()
+                   and repo.task("hold", "demo")["status"] == "running",
+                   what="the task that holds the plan")
 
     def go(self, status=0):
         with open(self.repo.home / "go", "w") as file:
