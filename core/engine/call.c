@@ -125,6 +125,7 @@ static const struct engine_field event_fields[] = {
 	FIELD(engine_event, until),
 	FIELD(engine_event, tokens),
 	FIELD(engine_event, carry),
+	FIELD(engine_event, no_charge),
 	{0},
 };
 

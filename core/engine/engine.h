@@ -277,6 +277,7 @@ struct engine_event {
 	int64_t until;    /* ENDED with rate_limited: when the limit ends, 0: not told */
 	int64_t tokens;   /* fewer when a total corrects what was counted before */
 	bool carry;
+	bool no_charge; /* ENDED with spawn_failed: the machine was at fault, no process ran */
 };
 
 /* ---- actions ------------------------------------------------------------------------------------

@@ -124,8 +124,9 @@ struct reason {
 	enum outcome code;
 	enum verdict verdict;
 	const char *text;
+	bool no_charge; /* nothing is held against the task */
 };
-#define NO_REASON ((struct reason){OUTCOME_NONE, VERDICT_NONE, NULL})
+#define NO_REASON ((struct reason){.code = OUTCOME_NONE})
 void task_enter(struct engine *e, struct engine_task *t, enum engine_mode mode, struct reason why);
 
 /* sched.c */

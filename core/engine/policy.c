@@ -93,6 +93,9 @@ void task_fail(struct engine *e, struct engine_task *t, struct reason why, int64
 	struct rule rule = outcome_rules[t->outcome];
 	if (why.verdict == VERDICT_CONFLICT)
 		rule = (struct rule){.proves = true};
+	if (why.no_charge)
+		rule = (struct rule){
+			0}; /* when there is room again its caller decides: EVENT_HOLD */
 	bool escalate = row_is_full(t, why) || rule.at_once || task_budget_spent(t);
 	if (rule.uses_retry && !escalate) {
 		if (t->retries_used >= t->retry_max)

@@ -61,7 +61,7 @@ static void task_accept(struct engine *e, struct engine_task *t, struct reason w
 static void task_judge(struct engine *e, struct engine_task *t, bool green, const char *text)
 {
 	if (!green && t->gate != GATE_HUMAN_APPROVE) {
-		task_fail(e, t, (struct reason){OUTCOME_NONE, VERDICT_GATE_FAILED, text}, 0);
+		task_fail(e, t, (struct reason){.verdict = VERDICT_GATE_FAILED, .text = text}, 0);
 		return;
 	}
 	if (t->gate == GATE_AUTO) {
@@ -71,7 +71,7 @@ static void task_judge(struct engine *e, struct engine_task *t, bool green, cons
 	task_plan(e, t)->failed_row = 0;
 	struct reason why = NO_REASON;
 	if (!green)
-		why = (struct reason){OUTCOME_NONE, VERDICT_GATE_FAILED, text};
+		why = (struct reason){.verdict = VERDICT_GATE_FAILED, .text = text};
 	task_enter(e, t, MODE_REVIEW, why);
 }
 
@@ -100,8 +100,12 @@ static void attempt_close(struct engine_task *t, enum outcome outcome)
 static void attempt_fail(struct engine *e, struct engine_task *t, const struct engine_event *ev)
 {
 	attempt_close(t, (enum outcome)t->outcome);
-	task_fail(
-		e, t, (struct reason){(enum outcome)t->outcome, VERDICT_NONE, ev->text}, ev->until);
+	struct reason why = {
+		.code = (enum outcome)t->outcome,
+		.text = ev->text,
+		.no_charge = ev->no_charge,
+	};
+	task_fail(e, t, why, ev->until);
 }
 
 /* Its attempt keeps the number for the next start. */
@@ -142,6 +146,10 @@ static void ended_running(struct engine *e, struct engine_task *t, const struct 
 		outcome = (enum outcome)t->kill_why;
 	t->outcome = (uint8_t)outcome;
 	t->unchanged_ok = outcome == OUTCOME_NOT_NEEDED;
+	if (outcome == OUTCOME_SPAWN_FAILED && ev->no_charge) {
+		attempt_fail(e, t, ev); /* there is nothing to commit */
+		return;
+	}
 	if (task_plan(e, t)->init.worktrees) {
 		task_enter(e, t, MODE_COMMITTING, NO_REASON);
 		struct engine_action *a = action_add_task(e, ACT_COMMIT, t);
@@ -212,10 +220,10 @@ static void merged(struct engine *e, struct engine_task *t, const struct engine_
 	task_plan(e, t)->merging = false;
 	switch (ev->result) {
 	case RESULT_CONFLICT:
-		task_fail(e, t, (struct reason){OUTCOME_NONE, VERDICT_CONFLICT, ev->text}, 0);
+		task_fail(e, t, (struct reason){.verdict = VERDICT_CONFLICT, .text = ev->text}, 0);
 		break;
 	case RESULT_FAILED:
-		task_fail(e, t, (struct reason){OUTCOME_NONE, VERDICT_MERGE_RED, ev->text}, 0);
+		task_fail(e, t, (struct reason){.verdict = VERDICT_MERGE_RED, .text = ev->text}, 0);
 		break;
 	case RESULT_CANCELLED:
 		task_enter(e, t, MODE_MERGEABLE, NO_REASON);
@@ -223,7 +231,7 @@ static void merged(struct engine *e, struct engine_task *t, const struct engine_
 		break;
 	default:
 		task_pass(e, t,
-			t->approved ? (struct reason){OUTCOME_NONE, VERDICT_APPROVED, ev->text}
+			t->approved ? (struct reason){.verdict = VERDICT_APPROVED, .text = ev->text}
 				    : NO_REASON);
 		break;
 	}
@@ -232,7 +240,7 @@ static void merged(struct engine *e, struct engine_task *t, const struct engine_
 static void approve(struct engine *e, struct engine_task *t, const struct engine_event *ev)
 {
 	t->approved = true;
-	task_accept(e, t, (struct reason){OUTCOME_NONE, VERDICT_APPROVED, ev->text});
+	task_accept(e, t, (struct reason){.verdict = VERDICT_APPROVED, .text = ev->text});
 }
 
 static void refuse(struct engine *e, struct engine_task *t, const char *text)
@@ -253,7 +261,7 @@ static void reject(struct engine *e, struct engine_task *t, const struct engine_
 {
 	t->approved = false;
 	size_t before = e->actions->list.count;
-	task_fail(e, t, (struct reason){OUTCOME_NONE, VERDICT_REJECTED, ev->text}, 0);
+	task_fail(e, t, (struct reason){.verdict = VERDICT_REJECTED, .text = ev->text}, 0);
 	if (!ev->carry)
 		return;
 	t->carry = true;
@@ -267,7 +275,7 @@ static void retry(struct engine *e, struct engine_task *t, const struct engine_e
 	t->lost_row = t->conflict_row = t->unchanged_row = 0;
 	t->not_before = 0;
 	t->carry = ev->carry || t->approved;
-	task_enter(e, t, MODE_PENDING, (struct reason){OUTCOME_NONE, VERDICT_NONE, ev->text});
+	task_enter(e, t, MODE_PENDING, (struct reason){.text = ev->text});
 	task_make_ready(e, t);
 }
 

@@ -224,6 +224,7 @@ static void agent_started(struct watch *w)
 	if (l->started)
 		return;
 	l->started = true;
+	l->run->short_row = 0;
 	run_post_task(l->run, l, EVENT_STARTED, RESULT_DONE, NULL);
 }
 
@@ -279,6 +280,15 @@ static int store_exit(struct live *l, const struct unit_exit *x, struct err *e)
 	return code < 0 ? code : store_unit_end(r->store, l->unit_id, run_now(r), e);
 }
 
+static bool found_no_room(struct run *r, const struct unit_exit *x)
+{
+	struct err err = ERR_INIT;
+	if (x->cause != CAUSE_SPAWN_FAILED)
+		return false;
+	err_set(&err, (int)x->error, "%s", x->text);
+	return run_machine_failed(r, &err);
+}
+
 void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 {
 	struct run *r = l->run;
@@ -313,6 +323,7 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 	/* Ended by us before its first process: the attempt never ran. */
 	if (x->cause == CAUSE_KILLED && x->started_at == 0)
 		ev.result = RESULT_CANCELLED;
+	ev.no_charge = found_no_room(r, x);
 	run_post(r, ev, text ? text : "");
 }
 
@@ -456,13 +467,11 @@ void agent_start(struct live *l)
 		code = watch_start(r, l, &spec, env, &agent_callbacks, &l->agent, &err);
 	if (code == 0)
 		return;
-	if (run_is_io_error(code)) {
-		/* Not the task's fault; it starts anew, as the same attempt. */
-		run_fault(r, &err);
-		run_post_task(r, l, EVENT_ENDED, RESULT_CANCELLED, NULL);
-		return;
-	}
-	end_at_once(l, OUTCOME_SPAWN_FAILED, err.msg);
+	if (run_machine_failed(r, &err))
+		run_post_task(
+			r, l, EVENT_ENDED, RESULT_CANCELLED, NULL); /* anew, as the same attempt */
+	else
+		end_at_once(l, OUTCOME_SPAWN_FAILED, err.msg);
 }
 
 void agent_kill(struct live *l, const struct engine_action *a)

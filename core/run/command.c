@@ -42,7 +42,8 @@ static void command_over(struct watch *w, struct unit_exit *x)
 	result.errout = check_output(unit_dirfd(w->unit), UNIT_FILE_STDERR);
 	if (x->cause == CAUSE_SPAWN_FAILED || x->cause == CAUSE_LOST) {
 		result.failed_to_run = true;
-		err_set(&result.err, -ECHILD, "%s", x->text ? x->text : "its keeper was lost");
+		err_set(&result.err, x->error ? (int)x->error : -ECHILD, "%s",
+			x->text ? x->text : "its keeper was lost");
 	}
 	/* What was worth keeping is in the result; a directory that stays is tidied later. */
 	struct err err = ERR_INIT;

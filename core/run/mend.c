@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Before anything starts: git's leftovers of an earlier engine, and room on the machine. */
+/* Before anything starts: git's leftovers of an earlier engine; and room on the machine. */
 #include "run/state.h"
 
 #include "base/clock.h"
@@ -42,6 +42,60 @@ int mend_start(struct run *r, struct err *e)
 	return git_mend(&ctx, r->site->worktree_root, live, e);
 }
 
+/* ---- room on the machine ---- */
+
+#define SHORTAGES_MAX   5
+#define SHORTAGE_MIN_MS 100
+
+static bool is_shortage(int code)
+{
+	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
+}
+
+static bool is_disk_error(int code)
+{
+	return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EROFS;
+}
+
+static void on_shortage_over(uv_timer_t *handle)
+{
+	struct run *r = handle->data;
+	r->short_until = 0;
+	room_check(r);
+}
+
+static void wait_for_others(struct run *r, const struct err *e)
+{
+	int64_t now = clock_mono_ms();
+	if (r->short_until > now)
+		return; /* another one that was about to start */
+	if (++r->short_row > SHORTAGES_MAX) {
+		run_fault(r, e);
+		return;
+	}
+	const struct config_retry *c = &r->config->retry;
+	int64_t wait = c->backoff_ms << (r->short_row - 1);
+	if (wait > c->backoff_max_ms)
+		wait = c->backoff_max_ms;
+	if (wait < SHORTAGE_MIN_MS)
+		wait = SHORTAGE_MIN_MS;
+	run_warn(r, "nothing new starts for %.1f s: %s", (double)wait / 1000, e->msg);
+	r->short_until = now + wait;
+	room_check(r);
+	uv_timer_start(&r->shortage, on_shortage_over, (uint64_t)wait, 0);
+}
+
+bool run_machine_failed(struct run *r, const struct err *e)
+{
+	if (is_shortage(e->code))
+		wait_for_others(r, e);
+	else if (is_disk_error(e->code))
+		run_fault(r, e);
+	else
+		return false;
+	return true;
+}
+
 void room_check(struct run *r)
 {
 	struct preflight_room room = preflight_room(r->site);
@@ -49,11 +103,12 @@ void room_check(struct run *r)
 	const struct config_orch *c = &r->config->orch;
 	bool short_memory = memory >= 0 && memory < c->min_free_memory_bytes;
 	bool short_disk = disk >= 0 && disk < c->min_free_disk_bytes;
-	bool hold = short_memory || short_disk;
+	bool short_room = short_memory || short_disk;
+	bool hold = short_room || r->short_until > clock_mono_ms();
 	if (hold == r->held)
 		return;
 	r->held = hold;
-	if (hold)
+	if (short_room)
 		run_warn(r, "nothing new starts: %s is below %s (%lld MiB free)",
 			short_memory ? "free memory" : "free disk space",
 			short_memory ? "min_free_memory" : "min_free_disk",

@@ -71,16 +71,11 @@ void run_activity(struct run *r, const struct live *l, const char *text)
 		r->options.listener.activity(r->options.listener.ctx, l->plan->name, l->name, text);
 }
 
-bool run_is_io_error(int code)
-{
-	return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EROFS;
-}
-
-/* The disk's fault, or ours. The engine winds everything down; a second fault on the way changes
+/* The machine's fault, or ours. The engine winds everything down; a second fault on the way changes
  * nothing. */
 void run_fault(struct run *r, const struct err *e)
 {
-	bool io = run_is_io_error(e->code) || err_status(e) == EXIT_IO;
+	bool io = e->code == -EROFS || err_status(e) == EXIT_IO;
 	run_warn(r, "%s", e->msg);
 	if (!r->failed && !r->err.code)
 		r->err = *e;
@@ -183,8 +178,9 @@ static int loop_open(struct run *r, struct err *e)
 	uv_timer_init(&r->loop, &r->backup);
 	uv_timer_init(&r->loop, &r->giveup);
 	uv_timer_init(&r->loop, &r->tick);
+	uv_timer_init(&r->loop, &r->shortage);
 	r->prepare.data = r->check.data = r->timer.data = r->flush.data = r->backup.data = r;
-	r->giveup.data = r->tick.data = r;
+	r->giveup.data = r->tick.data = r->shortage.data = r;
 	if (r->options.signal_fd >= 0) {
 		code = uv_poll_init(&r->loop, &r->signals, r->options.signal_fd);
 		if (code < 0)

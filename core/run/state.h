@@ -169,7 +169,8 @@ struct run {
 	uv_timer_t flush;  /* a transaction that nothing waits for */
 	uv_timer_t backup; /* deadlines behind the keepers', memory and disk */
 	uv_timer_t tick;
-	uv_timer_t giveup; /* half a second after the second signal */
+	uv_timer_t giveup;   /* half a second after the second signal */
+	uv_timer_t shortage; /* short_until */
 	uv_poll_t signals;
 	struct VEC(struct rplan *) plans;
 	struct map harnesses;           /* name -> index + 1 */
@@ -203,6 +204,8 @@ struct run {
 	bool begun;
 	bool interrupted, killed, aborted;
 	bool held;
+	int64_t short_until; /* monotonic ms: nothing starts before, after a shortage */
+	uint32_t short_row;  /* such waits since an agent has started */
 	bool closing;
 	int failed; /* negative: run_execute ends with this error */
 	struct err err;
@@ -217,9 +220,13 @@ void run_post_task(struct run *r, const struct live *l, enum engine_event_kind k
 /* Opens the turn's transaction if there is none. An error has become a fault when this returns it.
  */
 int run_tx(struct run *r) MUST_CHECK;
-/* Whether it speaks of the disk: nothing is held against a task for it, the dispatch ends with 74.
+/*
+ * A start failed: true when the machine was at fault, and nothing is to be held against the task.
+ * Of a disk that fails or is full the dispatch ends, with 74. Where descriptors, processes or
+ * memory are short, which others may give back, nothing starts for a while; 74 when that was of no
+ * use several times in a row.
  */
-bool run_is_io_error(int code);
+bool run_machine_failed(struct run *r, const struct err *e);
 /* Something failed, and the engine knows what became of every task: it winds all down, and halts
  * with io_error or internal_error. */
 void run_fault(struct run *r, const struct err *e);

@@ -59,9 +59,7 @@ static void prepare_perform(struct job *job)
 
 static void prepare_failed(struct live *l, const struct err *err)
 {
-	if (run_is_io_error(err->code))
-		run_fault(l->run, err);
-	if (l->cancel || run_is_io_error(err->code)) {
+	if (run_machine_failed(l->run, err) || l->cancel) {
 		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
 		return;
 	}
@@ -85,8 +83,8 @@ static void setup_done(struct live *l, struct command_result *result)
 		run_post_task(l->run, l, EVENT_PREPARED, RESULT_DONE, NULL);
 		return;
 	}
-	if (result->failed_to_run && run_is_io_error(result->err.code)) {
-		prepare_failed(l, &result->err);
+	if (result->failed_to_run && run_machine_failed(l->run, &result->err)) {
+		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
 		return;
 	}
 	size_t len = result->errout ? strlen(result->errout) : 0;

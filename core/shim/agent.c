@@ -571,11 +571,14 @@ static void take_word(struct keeper *k)
 /* The harness's verdict becomes the unit's, unless something else ended it. */
 static void take_verdict(struct keeper *k)
 {
+	const struct agent *a = k->unit;
 	const struct unit_exit *x = &k->exit;
 	if (!x->outcome)
 		return;
 	take_word(k);
 	bool unstarted = str_eq(x->outcome, RESULT_SPAWN_FAILED);
+	if (unstarted)
+		k->exit.error = a->start_error;
 	keeper_set_cause(k, CAUSE_IF_FIRST, unstarted ? CAUSE_SPAWN_FAILED : CAUSE_EXITED, "%s",
 		x->outcome_text ? x->outcome_text : "");
 }

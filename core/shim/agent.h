@@ -45,6 +45,8 @@ struct agent {
 	char *said_outcome, *said_text; /* the agent's own word (`orch done`); NULL: none */
 	int64_t call_deadlines[PROTO_CALL_COUNT];
 	bool in_call[PROTO_CALL_COUNT];
+	bool ran;        /* a process of the harness's was started */
+	int start_error; /* while none was: negative errno of the last try; 0: none */
 	bool done, host_ended;
 	int host_status;  /* as of waitpid(2) */
 	bool idle_at_end; /* no process of the harness's lived when the unit was asked to end */

@@ -297,6 +297,13 @@ static int set_up(struct keeper *k, int engine_fd, struct err *e)
 	return journal_sync(&k->journal, e);
 }
 
+/* Whether the machine or the task is at fault tells the engine the error. */
+static void not_started(struct keeper *k, const struct err *e)
+{
+	keeper_set_cause(k, CAUSE_IF_FIRST, CAUSE_SPAWN_FAILED, "%s", e->msg);
+	k->exit.error = e->code;
+}
+
 static void start_unit(struct keeper *k)
 {
 	struct err e = ERR_INIT;
@@ -304,7 +311,7 @@ static void start_unit(struct keeper *k)
 	k->begun_at = clock_mono_ms();
 	k->sort = k->spec.kind == UNIT_AGENT ? &agent_sort : &command_sort;
 	if (k->sort->start(k, &k->main_pid, &e) < 0) {
-		keeper_set_cause(k, CAUSE_IF_FIRST, CAUSE_SPAWN_FAILED, "%s", e.msg);
+		not_started(k, &e);
 		k->over = true;
 	} else {
 		ladder_begin(k);
@@ -461,7 +468,7 @@ int keeper_main(int dirfd, int lock_fd, int engine_fd)
 	if (r == 0)
 		r = set_up(&k, engine_fd, &e);
 	if (r < 0) {
-		keeper_set_cause(&k, CAUSE_IF_FIRST, CAUSE_SPAWN_FAILED, "%s", e.msg);
+		not_started(&k, &e);
 		return keeper_finish(&k);
 	}
 	start_unit(&k);

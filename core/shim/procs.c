@@ -326,6 +326,8 @@ int procs_start(struct keeper *k, const struct proto_frame *f, struct err *e)
 		started = start_process(k, p, &s);
 		if (started < 0)
 			proc_close(p);
+		a->ran |= started == 0;
+		a->start_error = a->ran ? 0 : started;
 	}
 	json_decref(o);
 	if (r < 0)

@@ -61,6 +61,7 @@ static const struct {
 	FIELD("started_at", started_at),
 	FIELD("ended_at", ended_at),
 	FIELD("duration_ms", duration_ms),
+	FIELD("error", error),
 	FIELD("reset_at", reset_at),
 	FIELD("left", left),
 	FIELD("killed", killed),

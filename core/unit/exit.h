@@ -44,6 +44,7 @@ struct unit_exit {
 	int64_t duration_ms;          /* monotonic, paused time not counted */
 	int exit_code;                /* of the main process; -1: none */
 	int signal;                   /* that ended the main process; 0: none */
+	int64_t error; /* spawn_failed: negative errno of what our own call met; 0: none */
 	/* Agents: the harness's own judgement. NULL: it gave none. */
 	char *outcome;      /* a name of A7 */
 	char *outcome_text; /* its words */

@@ -285,7 +285,7 @@ def _compare(world, reference):
             for key in reference if state[key] != reference[key]]
 
 
-def _attempts(world, lossless, allowed):
+def _attempts(world, lossless, excused):
     """Attempts: numbers, outcomes, refs, retries."""
     wrong = []
     began = {(task, attempt) for task, attempt, *_ in world.started()}
@@ -295,14 +295,13 @@ def _attempts(world, lossless, allowed):
         rows = world.rows(f"SELECT number, outcome, commit_oid, ended_at FROM attempt "
                           f"WHERE task_id = {task} ORDER BY number")
         outcomes = [row[1] for row in rows]
-        charged = [o for o in outcomes if o not in FREE and o != "ok"]
+        charged = [o for o in outcomes if o not in FREE | set(excused) and o != "ok"]
         if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or last != len(rows):
             wrong.append(f"{name}: attempts are numbered {[row[0] for row in rows]}, last {last}")
         expected = ["agent_error"] if name == "top" else []
-        charged_here = [o for o in charged if o not in allowed]
-        if lossless and not allowed and outcomes != expected + ["ok"]:
+        if lossless and not excused and outcomes != expected + ["ok"]:
             wrong.append(f"{name}: outcomes {outcomes}")
-        if charged_here not in ([], expected):
+        if charged not in ([], expected):
             wrong.append(f"{name}: charged with {charged}")
         tokens = world.rows(f"SELECT number, tokens_input, tokens_output FROM attempt "
                             f"WHERE task_id = {task} AND outcome = 'ok'")
@@ -373,14 +372,15 @@ def _leftovers(world):
     return wrong
 
 
-def violations(world, reference, lossless=True, charged=()):
-    """Everything that does not hold, as text. lossless: no keeper died, so no agent was lost."""
+def violations(world, reference, lossless=True, excused=()):
+    """Everything that does not hold, as text. lossless: no keeper died, so no agent was lost.
+    excused: outcomes that may be, and must not be held against a task."""
     wrong = _leftovers(world)
     for check in ("integrity_check", "foreign_key_check"):
         said = world.rows(f"PRAGMA {check}")
         if said not in ([("ok",)], []):
             wrong.append(f"{check}: {said}")
-    return (wrong + _compare(world, reference) + _attempts(world, lossless, charged)
+    return (wrong + _compare(world, reference) + _attempts(world, lossless, excused)
             + _agents(world, lossless) + _history(world))
 
 
@@ -434,8 +434,7 @@ class Round:
     reference: dict
     lossless: bool = True
     allowed: tuple = (0, 2, 74, -signal.SIGKILL)
-    # What may be held against a task when a call fails: the machine was at fault, and said so.
-    charged: tuple = ()
+    excused: tuple = ()
     struck: str = ""
     made: int = 0  # so many of these calls
     wrong: list = dataclasses.field(default_factory=list)
@@ -551,7 +550,7 @@ def _run_round(r, keep=False, base=None):
         r.wrong += [f"exit status {s}" for s in world.statuses if s not in r.allowed]
         if world.statuses[-1] != 0:
             r.wrong.append(f"never came to an end: {world.statuses}")
-        r.wrong += violations(world, r.reference, r.lossless, r.charged)
+        r.wrong += violations(world, r.reference, r.lossless, r.excused)
     except BaseException as error:  # whatever it is, it belongs to this round
         r.wrong.append(f"{type(error).__name__}: {error}")
     finally:
@@ -634,7 +633,7 @@ def main(argv):
     ref = reference(scenario)
     r = run_round(Round(scenario, Fault(programs, calls, action, int(at)), ref,
                         lossless=programs in ("orch", "git"),
-                        charged=("spawn_failed",) if action[0] == "E" else ()), keep=True)
+                        excused=("spawn_failed",) if action[0] == "E" else ()), keep=True)
     print(r, "\n   ", "\n    ".join(r.wrong) or "holds", f"\n{time.monotonic() - begin:.1f} s")
     return 1 if r.wrong else 0
 

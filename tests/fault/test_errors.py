@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Each fsync and each fork of a dispatch fails once, and a spread of its other calls. Either the
 dispatch goes on, or it ends with 74 and says why, with nothing left running and nothing marked as
-done that is not; the same command then brings the plan to its end. ORCH_FAULT_ALL=1 takes each of
+done that is not and nothing held against a task; the same command then brings the plan to its end. ORCH_FAULT_ALL=1 takes each of
 the other calls too."""
 
 import pytest
@@ -32,7 +32,7 @@ ERRORS = [
 def test_each_call_fails_once(reference, programs, calls, error, most):
     todo = [lab.Round("pair", lab.Fault(programs, calls, error, n), reference("pair"),
                       lossless=programs in ("orch", "git"), allowed=(0, 74),
-                      charged=("spawn_failed",))
+                      excused=("spawn_failed",))
             for n in lab.points("pair", programs, calls, most)]
     assert todo
     bad = lab.run_rounds(todo)

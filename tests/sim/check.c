@@ -32,6 +32,9 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 		t->closes[after->attempt]++;
 		if (t->closes[after->attempt] > 1)
 			check_fail(w, "task %u: attempt %u ended twice", i, after->attempt);
+		if (t->units[after->attempt].no_charge && after->outcome == OUTCOME_SPAWN_FAILED &&
+			(after->retries_used > t->db.row.retries_used || a->to == TASK_ESCALATED))
+			check_fail(w, "task %u: attempt %u was held against it", i, after->attempt);
 	}
 	w->started_this_run += a->to == TASK_ASSIGNED;
 	w->started_this_run -= a->from == TASK_ASSIGNED && a->to == TASK_PENDING && w->engine_began;

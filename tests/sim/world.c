@@ -222,6 +222,7 @@ static void start_agent(struct world *w, uint32_t i)
 		OUTCOME_RATE_LIMITED,
 		OUTCOME_AUTH_FAILED,
 		OUTCOME_SPAWN_FAILED,
+		OUTCOME_SPAWN_FAILED,
 		OUTCOME_HARNESS_MISSING,
 		OUTCOME_HARNESS_INVALID,
 		OUTCOME_HARNESS_CRASHED,
@@ -242,6 +243,8 @@ static void start_agent(struct world *w, uint32_t i)
 	if (world_chance(w, t->fail_percent)) {
 		uint32_t n = sizeof(failures) / sizeof(failures[0]);
 		u->outcome = failures[world_chance(w, 70) ? below(w, 5) : below(w, n)];
+		u->no_charge = u->outcome == OUTCOME_SPAWN_FAILED && world_chance(w, 50);
+		u->has_host = world_chance(w, 50);
 	}
 	t->job = JOB_AGENT;
 }
@@ -412,7 +415,7 @@ static bool report_agent(struct world *w, uint32_t i)
 {
 	struct sim_task *t = &w->tasks[i];
 	struct unit *u = current_unit(t);
-	if (!u->told_started && u->outcome != OUTCOME_SPAWN_FAILED) {
+	if (!u->told_started && (u->outcome != OUTCOME_SPAWN_FAILED || u->has_host)) {
 		u->told_started = true;
 		return world_step(w, task_event(i, EVENT_STARTED));
 	}
@@ -427,6 +430,7 @@ static bool report_agent(struct world *w, uint32_t i)
 	bool obeyed = u->killed_for != OUTCOME_NONE && world_chance(w, 70);
 	ev.outcome = obeyed ? u->killed_for : u->outcome;
 	ev.until = world_chance(w, 50) ? w->now + 90000 : 0;
+	ev.no_charge = !obeyed && u->no_charge;
 	return world_step(w, ev);
 }
 

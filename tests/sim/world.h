@@ -33,6 +33,8 @@ struct unit {
 	bool live;
 	bool told_started; /* this engine has heard of the start */
 	bool told_ended;
+	bool no_charge; /* spawn_failed, by the machine's fault */
+	bool has_host;  /* spawn_failed, and yet something of it was started */
 	enum outcome outcome;
 	enum outcome killed_for; /* OUTCOME_NONE: nobody asked it to end */
 	bool killed_now;         /* by the engine that lives now */
