@@ -293,15 +293,44 @@ WRAP(int, socketpair, CALL_FD, (int domain, int type, int protocol, int fds[2]),
 WRAP(int, memfd_create, CALL_FD, (const char *name, unsigned int flags), (name, flags), name, -1)
 WRAP(pid_t, fork, CALL_FORK, (void), (), "", -1)
 
-/* The same for the caller, who only execs: a wrapper's frame cannot be shared with a child. */
-EXPORT pid_t vfork(void)
+/*
+ * A wrapper's frame cannot be shared with a child: it jumps to the real one, or, where the parent
+ * is to be struck, forks, which is the same for a caller who only execs.
+ */
+__attribute__((used)) static pid_t (*judge_vfork(void))(void);
+static enum verdict vfork_verdict;
+
+static pid_t struck_vfork(void)
 {
-	enum verdict v = judge(CALL_FORK, "vfork", "", -1);
-	if (v == FAIL)
+	if (vfork_verdict == FAIL)
 		return -1;
 	pid_t pid = REAL(fork)();
-	return pid ? (pid_t)leave(v, pid) : 0;
+	return pid ? (pid_t)leave(vfork_verdict, pid) : 0;
 }
+
+static pid_t (*judge_vfork(void))(void)
+{
+	vfork_verdict = judge(CALL_FORK, "vfork", "", -1);
+	return vfork_verdict == GO ? REAL(vfork) : struck_vfork;
+}
+
+#ifdef __x86_64__
+EXPORT pid_t vfork(void);
+__asm__(".globl vfork\n"
+	".type vfork, @function\n"
+	"vfork:\n"
+	"	sub $8, %rsp\n"
+	"	call judge_vfork\n"
+	"	add $8, %rsp\n"
+	"	jmp *%rax\n"
+	".size vfork, . - vfork\n");
+#else
+EXPORT pid_t vfork(void)
+{
+	pid_t (*next)(void) = judge_vfork();
+	return next == struck_vfork ? next() : REAL(fork)();
+}
+#endif
 
 EXPORT int posix_fallocate(int fd, off_t at, off_t len)
 {

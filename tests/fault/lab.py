@@ -236,9 +236,10 @@ class World(cli.Place):
         finally:
             db.close()
 
-    def refs(self, *patterns):
-        """{name: (commit, tree)}"""
-        out = self.git("for-each-ref", "--format=%(refname) %(objectname) %(tree)", *patterns)
+    @functools.cached_property
+    def refs(self):
+        """{name: (commit, tree)} at the end; to be asked for when nothing changes any more."""
+        out = self.git("for-each-ref", "--format=%(refname) %(objectname) %(tree)")
         return {name: (commit, tree) for name, commit, tree in map(str.split, out.splitlines())}
 
     def events(self, task):
@@ -261,7 +262,7 @@ class World(cli.Place):
         """What must be the same in the end, whatever happened on the way."""
         plan = self.status()
         merged = {} if self.bare else {
-            "tree": self.refs("refs/heads/orch/demo/integration").popitem()[1][1],
+            "tree": self.refs["refs/heads/orch/demo/integration"][1],
             "merges": self.git("rev-list", "--count", "--first-parent",
                                "main..orch/demo/integration")}
         return merged | {
@@ -272,8 +273,7 @@ class World(cli.Place):
             "dirty": self.git("status", "--porcelain"),
             "files": sorted(p.name for p in self.state_dir.iterdir()
                             if not p.name.startswith("orch.db-")),
-            "worktrees": self.git("worktree", "list", "--porcelain").count("worktree "),
-            "admin": sorted(p.name for p in (self.path / ".git" / "worktrees").glob("*")),
+            "worktrees": sorted(p.name for p in (self.path / ".git" / "worktrees").glob("*")),
             "places": sorted(str(p.relative_to(self.home / "state"))
                              for p in (self.home / "state").glob("orch/*/*")),
         }
@@ -289,7 +289,8 @@ def _attempts(world, lossless, excused):
     """Attempts: numbers, outcomes, refs, retries."""
     wrong = []
     began = {(task, attempt) for task, attempt, *_ in world.started()}
-    refs = world.refs("refs/orch/demo", "refs/heads/orch/demo/task")
+    refs = {name: ref for name, ref in world.refs.items()
+            if name.startswith(("refs/orch/demo/", "refs/heads/orch/demo/task/"))}
     for task, retries, last in world.rows("SELECT id, retries_used, attempt FROM task"):
         name = world.rows(f"SELECT name FROM task WHERE id = {task}")[0][0]
         rows = world.rows(f"SELECT number, outcome, commit_oid, ended_at FROM attempt "
