@@ -76,6 +76,7 @@ int cli_plain_options(struct cli *cli, int argc, char **argv);
  * ---- */
 
 enum cli_need {
+	CLI_LOOK,  /* as READ; of the repository only the directories are known */
 	CLI_READ,  /* *ret_store may be NULL: nothing was ever dispatched here */
 	CLI_WRITE, /* state directory made, lock held, database migrated */
 };
@@ -99,7 +100,9 @@ int cli_site_open_change(struct cli *cli, struct cli_site *ret);
 int cli_site_reopen_change(struct cli_site *at, struct err *e) MUST_CHECK;
 /* Only directory, repository and configuration. */
 int cli_site_open_bare(struct cli *cli, struct cli_site *ret);
-/* The same, and the state directory is made; no lock, no database. */
+/* The same for who only looks (CLI_LOOK). */
+int cli_site_open_look(struct cli *cli, struct cli_site *ret);
+/* As bare, and the state directory is made; no lock, no database. */
 int cli_site_open_state(struct cli *cli, struct cli_site *ret) MUST_CHECK;
 void cli_site_close(struct cli_site *s);
 

@@ -159,7 +159,7 @@ int cmd_gate(struct cli *cli, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	const char *name = argv[optind];
-	status = cli_site_open(cli, CLI_READ, &at);
+	status = cli_site_open(cli, CLI_LOOK, &at);
 	if (status == 0)
 		status = cli_find_task(cli, at.store, name, &g.task);
 	if (status == 0 && show(&g, at.store, &e) < 0)

@@ -196,7 +196,7 @@ int cmd_log(struct cli *cli, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	const char *name = argv[optind];
-	status = cli_site_open(cli, CLI_READ, &l.at);
+	status = cli_site_open(cli, CLI_LOOK, &l.at);
 	if (status == 0)
 		status = cli_find_task(cli, l.at.store, name, &l.task);
 	if (status == 0)

@@ -180,7 +180,7 @@ int cmd_stop(struct cli *cli, int argc, char **argv)
 		return status;
 	if (optind + 1 < argc)
 		return cli_usage(cli, "expected one plan");
-	status = cli_site_open(cli, CLI_READ, &p.at);
+	status = cli_site_open(cli, CLI_LOOK, &p.at);
 	if (status == 0 && client_connect(p.at.site->state_dir, &p.at.engine, &e) < 0)
 		status = cli_error(cli, &e);
 	if (status == 0 && argv[optind])

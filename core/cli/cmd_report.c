@@ -193,7 +193,7 @@ int cmd_report(struct cli *cli, int argc, char **argv)
 	int status = parse_format(cli, argc, argv, &format);
 	if (status >= 0)
 		return status;
-	status = cli_site_open(cli, CLI_READ, &at);
+	status = cli_site_open(cli, CLI_LOOK, &at);
 	if (status == 0)
 		status = cli_find_plan(cli, at.store, argv[optind], &id, plan);
 	if (status == 0 && report_json(at.store, id, &report, &e) < 0)

@@ -75,7 +75,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	const char *text = argv[optind + 1];
 	if (!text[0] || !utf8_is_valid(text, strlen(text)))
 		return cli_usage(cli, "the text is %s", text[0] ? "not UTF-8" : "empty");
-	status = cli_site_open(cli, CLI_READ, &s.at);
+	status = cli_site_open(cli, CLI_LOOK, &s.at);
 	if (status == 0 && client_connect(s.at.site->state_dir, &s.at.engine, &e) < 0)
 		status = cli_error(cli, &e);
 	if (status == 0)

@@ -109,7 +109,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	if (optind < argc)
 		return cli_usage(cli, "one plan at a time; '%s' is too many", argv[optind]);
 	s.terminal = !s.json && isatty(STDOUT_FILENO);
-	status = cli_site_open_bare(cli, &s.at);
+	status = cli_site_open_look(cli, &s.at);
 	if (status == 0)
 		status = run(&s);
 	free(s.shown);

@@ -5,7 +5,7 @@
 
 extern char **environ;
 
-static int open_site(struct cli *cli, bool need_state, struct cli_site *ret)
+static int open_site(struct cli *cli, bool need_state, bool look, struct cli_site *ret)
 {
 	struct site_options options = {
 		.dir = cli->dir,
@@ -14,6 +14,7 @@ static int open_site(struct cli *cli, bool need_state, struct cli_site *ret)
 		.environment = environ,
 		.cancel_fd = cli->signal_fd,
 		.need_state = need_state,
+		.look = look,
 	};
 	struct diags d = DIAGS_INIT;
 	struct err e = ERR_INIT;
@@ -25,22 +26,27 @@ static int open_site(struct cli *cli, bool need_state, struct cli_site *ret)
 
 int cli_site_open_bare(struct cli *cli, struct cli_site *ret)
 {
-	return open_site(cli, false, ret);
+	return open_site(cli, false, false, ret);
+}
+
+int cli_site_open_look(struct cli *cli, struct cli_site *ret)
+{
+	return open_site(cli, false, true, ret);
 }
 
 int cli_site_open_state(struct cli *cli, struct cli_site *ret)
 {
-	return open_site(cli, true, ret);
+	return open_site(cli, true, false, ret);
 }
 
 int cli_site_open(struct cli *cli, enum cli_need need, struct cli_site *ret)
 {
-	int status = open_site(cli, need == CLI_WRITE, ret);
+	int status = open_site(cli, need == CLI_WRITE, need == CLI_LOOK, ret);
 	if (status)
 		return status;
 	struct err e = ERR_INIT;
 	int r;
-	if (need == CLI_READ) {
+	if (need != CLI_WRITE) {
 		r = site_read(ret->site, &ret->store, &e);
 	} else {
 		r = site_lock(ret->site, &ret->lock, &e);
@@ -66,7 +72,7 @@ int cli_site_reopen_change(struct cli_site *at, struct err *e)
 int cli_site_open_change(struct cli *cli, struct cli_site *ret)
 {
 	struct err e = ERR_INIT;
-	int status = open_site(cli, true, ret);
+	int status = open_site(cli, true, false, ret);
 	if (status == 0 && cli_site_reopen_change(ret, &e) < 0)
 		status = cli_error(cli, &e);
 	return status;

@@ -86,6 +86,11 @@ enum git_outcome {
  */
 int git_open(const struct git_ctx *ctx, const char *dir, struct git_repo **ret_repo,
 	struct err *e) MUST_CHECK;
+/*
+ * The same for who needs its directories only, without running git (find.c). dir is absolute and
+ * free of links. 0; *ret_repo stays NULL where only git can tell.
+ */
+int git_find(const char *dir, struct git_repo **ret_repo, struct err *e) MUST_CHECK;
 void git_repo_free(struct git_repo *repo);
 DEFINE_FREEP(git_repo_freep, struct git_repo, git_repo_free)
 /* -ENOSYS when git is too old for us to work with; looking works with any. */

@@ -128,7 +128,9 @@ static int site_find(struct site *s, const struct site_options *o, struct err *e
 	ctx.cancel_fd = o->cancel_fd;
 	ctx.deadline_ms = deadline_after(GIT_OPEN_MS);
 	struct err git_err = ERR_INIT;
-	int r = git_open(&ctx, here, &s->repo, &git_err);
+	int r = o->look ? git_find(here, &s->repo, &git_err) : 0;
+	if (r == 0 && !s->repo)
+		r = git_open(&ctx, here, &s->repo, &git_err);
 	if (r < 0 && r != -ENOENT) {
 		*e = git_err;
 		return r;

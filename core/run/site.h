@@ -34,10 +34,12 @@ struct site_options {
 	char *const *environment;
 	int cancel_fd;   /* readable: give up with -ECANCELED; -1: none */
 	bool need_state; /* make the state directory (and its link) when it is missing */
+	bool look;       /* the repository's directories will do: no HEAD, no version */
 };
 
 /*
- * Mistakes in the configuration go to d, with status 78 in e. Blocks: runs git once.
+ * Mistakes in the configuration go to d, with status 78 in e. Blocks: runs git once, for `look`
+ * in most places not.
  */
 int site_open(const struct site_options *options, struct site **ret, struct diags *d,
 	struct err *e) MUST_CHECK;

@@ -390,6 +390,54 @@ static void test_inside_git_directory(void **state)
 	free(dir);
 }
 
+/* Whether git_find knows the repository without git; then it says what git says. */
+static bool found(struct fixture *f, const char *name)
+{
+	struct git_repo *quick = NULL;
+	CLEANUP_STR char *dir = fixture_path(f, name);
+	CLEANUP_STR char *here = realpath(dir, NULL);
+	assert_non_null(here);
+	assert_done(f, git_find(here, &quick, &f->e));
+	if (!quick)
+		return false;
+	open_repo(f, name);
+	assert_string_equal(quick->common_dir, f->repo->common_dir);
+	assert_string_equal(quick->git_dir, f->repo->git_dir);
+	assert_string_equal(quick->toplevel, f->repo->toplevel);
+	git_repo_free(quick);
+	return true;
+}
+
+static void test_found_without_git(void **state)
+{
+	struct fixture *f = *state;
+	make_repo(f, "my répo  x", "");
+	make_repo(f, "repo", "");
+	sh(f->dir, "mkdir -p repo/deep/er none; git clone -q --depth 1 file://$PWD/repo shallow");
+	assert_true(found(f, "my répo  x"));
+	assert_true(found(f, "repo"));
+	assert_true(found(f, "repo/deep/er"));
+	assert_true(found(f, "shallow"));
+	/* git is to be asked: */
+	sh(f->dir,
+		"git -C repo worktree add -q ../linked -b side; git clone -q --bare repo bare.git\n"
+		"cp -r repo elsewhere; git -C elsewhere config core.worktree ../../none\n"
+		"cp -r repo included; git -C included config include.path ../x\n"
+		"cp -r repo called-bare; git -C called-bare config core.bare true\n"
+		"cp -r repo broken; rm broken/.git/HEAD\n"
+		"cp -r repo inner; cp -r bare.git inner/kept; mkdir inner/kept/x");
+	static const char *const others[] = {"linked", "bare.git", "bare.git/refs", "none",
+		"repo/.git", "repo/.git/refs", "elsewhere", "included", "called-bare", "broken",
+		"inner/kept", "inner/kept/x"};
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (found(f, others[i]))
+			fail_msg("'%s' was found without git", others[i]);
+	if (geteuid() == 0) {
+		sh(f->dir, "cp -r repo given; chown -R 12345 given");
+		assert_false(found(f, "given"));
+	}
+}
+
 #define kind(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -415,6 +463,7 @@ int main(void)
 		kind(test_empty_repository),
 		kind(test_dubious_ownership),
 		kind(test_inside_git_directory),
+		kind(test_found_without_git),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
