@@ -212,9 +212,30 @@ static int exit_of_unkept(int dirfd, const char *id, struct unit_exit *ret, stru
 	return unit_exit_load(dirfd, ret, e);
 }
 
+/* Nothing of it is left to be read, and none is written: for a later engine, too, it never ran. */
+static int exit_of_unborn(struct unit *u, struct unit_exit *ret, struct err *e)
+{
+	struct unit_exit x = UNIT_EXIT_INIT;
+	settle_never_ran(u->dirfd, u->id);
+	x.cause = CAUSE_SPAWN_FAILED;
+	x.error = u->unborn;
+	x.ended_at = clock_wall_ms();
+	x.contained = true;
+	x.text = str_printf("cannot fork its keeper: %s", strerror(-u->unborn));
+	x.containment = str_dup("none");
+	if (!x.text || !x.containment) {
+		unit_exit_deinit(&x);
+		return err_nomem(e);
+	}
+	*ret = x;
+	return 0;
+}
+
 int unit_exit_read(struct unit *u, struct unit_exit *ret, struct err *e)
 {
-	return exit_of_unkept(u->dirfd, u->id, ret, e);
+	if (u->gone)
+		nursery_await(u->lc, u);
+	return u->unborn ? exit_of_unborn(u, ret, e) : exit_of_unkept(u->dirfd, u->id, ret, e);
 }
 
 int lifecycle_exit_read(struct lifecycle *lc, const char *id, struct unit_exit *ret, struct err *e)

@@ -39,6 +39,7 @@ struct unit {
 	bool is_child;   /* the keeper is ours to reap */
 	int pidfd;       /* of a keeper that is not; -1: none, or it is gone */
 	bool unanswered; /* asked of the nursery: is_child and keeper_pid are still to come */
+	int unborn;      /* negative errno: why the nursery could not fork the keeper */
 	bool ended, gone;
 	struct buf in;
 };

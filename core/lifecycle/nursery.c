@@ -19,6 +19,7 @@
 /* So many answers fit into the socket, whatever its limits: the nursery never waits for us to read
  * one while we wait for it to read a request. */
 #define UNREAD_MAX 64
+#define NO_ANSWER  (-ECHILD)
 #define ANSWER_MS  5000 /* one that was stopped, or starves, is given up */
 
 void nursery_init(struct nursery *n)
@@ -121,13 +122,14 @@ static void answered(struct nursery *n, int32_t pid)
 	u->unanswered = false;
 	u->is_child = pid > 0;
 	u->keeper_pid = u->is_child ? (pid_t)pid : 0;
+	u->unborn = pid < 0 && pid != NO_ANSWER ? (int)pid : 0;
 }
 
 /* All who wait are told that no answer will come. The lock is held. */
 static void give_up(struct nursery *n)
 {
 	while (n->next < n->unanswered.count)
-		answered(n, -ECHILD);
+		answered(n, NO_ANSWER);
 	n->unanswered.count = n->next = 0;
 	nursery_end(n);
 	n->failed = true;

@@ -17,9 +17,6 @@
 
 extern char **environ;
 
-/* Where the child puts the descriptors aside while it moves them to their targets. */
-#define FD_PARKING 64
-
 void spawn_origin_save(struct spawn_origin *ret)
 {
 	sigprocmask(SIG_SETMASK, NULL, &ret->mask);
@@ -80,6 +77,13 @@ static void child_signals(const struct spawn_origin *origin)
 	sigprocmask(SIG_SETMASK, origin ? &origin->mask : &none, NULL);
 }
 
+/* A copy above every number that is wanted; where the limit is lower than that, EINVAL says so. */
+static int park(int fd, int top)
+{
+	int copy = fcntl(fd, F_DUPFD, top + 1);
+	return copy >= 0 ? copy : errno == EINVAL ? -EMFILE : -errno;
+}
+
 /* Puts every descriptor on its number in the child and closes all others; error_fd survives until
  * exec. */
 static int child_fds(const struct spawn *s, int *error_fd)
@@ -87,27 +91,23 @@ static int child_fds(const struct spawn *s, int *error_fd)
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd < 0)
 		return -errno;
-	int parked[3];
-	for (int i = 0; i < 3; i++) {
-		int from = s->stdio[i] >= 0 ? s->stdio[i] : null_fd;
-		parked[i] = fcntl(from, F_DUPFD, FD_PARKING);
-		if (parked[i] < 0)
-			return -errno;
-	}
 	int top = 2;
-	int others[16];
+	int parked[3], others[16];
 	if (s->n_fds > sizeof(others) / sizeof(others[0]))
 		return -E2BIG;
-	for (size_t i = 0; i < s->n_fds; i++) {
-		others[i] = fcntl(s->fds[i].fd, F_DUPFD, FD_PARKING);
-		if (others[i] < 0)
-			return -errno;
+	for (size_t i = 0; i < s->n_fds; i++)
 		if (s->fds[i].target > top)
 			top = s->fds[i].target;
-	}
-	int error = fcntl(*error_fd, F_DUPFD_CLOEXEC, FD_PARKING);
-	if (error < 0)
-		return -errno;
+	/* Out of the way first: any of them may be at the number of another. */
+	for (int i = 0; i < 3; i++)
+		if ((parked[i] = park(s->stdio[i] >= 0 ? s->stdio[i] : null_fd, top)) < 0)
+			return parked[i];
+	for (size_t i = 0; i < s->n_fds; i++)
+		if ((others[i] = park(s->fds[i].fd, top)) < 0)
+			return others[i];
+	int error = park(*error_fd, top);
+	if (error < 0 || fcntl(error, F_SETFD, FD_CLOEXEC) < 0)
+		return error < 0 ? error : -errno;
 	*error_fd = error;
 	for (int i = 0; i < 3; i++)
 		if (dup2(parked[i], i) < 0)

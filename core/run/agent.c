@@ -224,7 +224,6 @@ static void agent_started(struct watch *w)
 	if (l->started)
 		return;
 	l->started = true;
-	l->run->short_row = 0;
 	run_post_task(l->run, l, EVENT_STARTED, RESULT_DONE, NULL);
 }
 
@@ -324,6 +323,8 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 	if (x->cause == CAUSE_KILLED && x->started_at == 0)
 		ev.result = RESULT_CANCELLED;
 	ev.no_charge = found_no_room(r, x);
+	if (!ev.no_charge)
+		r->short_row = 0;
 	run_post(r, ev, text ? text : "");
 }
 

@@ -20,7 +20,14 @@ struct command {
 	command_fn done;
 };
 
-static int command_start(struct command *c, struct err *e);
+static void command_try(struct command *c);
+
+static void command_result_drop(struct command_result *result)
+{
+	free(result->out);
+	free(result->errout);
+	result->out = result->errout = NULL;
+}
 
 static void command_finish(struct command *c, struct command_result *result)
 {
@@ -30,8 +37,21 @@ static void command_finish(struct command *c, struct command_result *result)
 	l->command_unit = NULL;
 	result->cancelled = l->cancel;
 	done(l, result);
-	free(result->out);
-	free(result->errout);
+	command_result_drop(result);
+}
+
+/* It cannot be run; for now, where the machine is short of something. */
+static void command_failed(struct command *c, struct command_result *result)
+{
+	struct live *l = c->live;
+	if (l->cancel || !run_is_shortage(result->err.code)) {
+		command_finish(c, result);
+		return;
+	}
+	command_result_drop(result);
+	l->command_unit = NULL;
+	l->waiting = c;
+	run_machine_failed(l->run, &result->err);
 }
 
 static void command_over(struct watch *w, struct unit_exit *x)
@@ -49,13 +69,15 @@ static void command_over(struct watch *w, struct unit_exit *x)
 	struct err err = ERR_INIT;
 	if (lifecycle_remove(w->run->lifecycle, unit_id(w->unit), &err) < 0)
 		log_debug("%s", err.msg);
-	bool again = result.failed_to_run && c->runs < RUNS_MAX && !c->live->cancel;
-	if (again && command_start(c, &result.err) == 0) {
-		free(result.out);
-		free(result.errout);
-		return;
+	if (!result.failed_to_run) {
+		w->run->short_row = 0;
+		command_finish(c, &result);
+	} else if (c->runs < RUNS_MAX && !run_is_shortage(result.err.code)) {
+		command_result_drop(&result);
+		command_try(c);
+	} else {
+		command_failed(c, &result);
 	}
-	command_finish(c, &result);
 }
 
 static int command_spec(struct live *l, enum unit_kind kind, const char *name, const char *command,
@@ -82,6 +104,15 @@ static int command_start(struct command *c, struct err *e)
 				  &l->command_unit, e);
 }
 
+static void command_try(struct command *c)
+{
+	struct command_result result = {.exit = UNIT_EXIT_INIT};
+	if (!c->live->cancel && command_start(c, &result.err) == 0)
+		return;
+	result.failed_to_run = true;
+	command_failed(c, &result);
+}
+
 void command_run(struct live *l, enum unit_kind kind, const char *name, const char *command,
 	const char *cwd, int64_t timeout_ms, command_fn done)
 {
@@ -103,13 +134,19 @@ void command_run(struct live *l, enum unit_kind kind, const char *name, const ch
 		.timeout_ms = timeout_ms,
 		.done = done,
 	};
-	if (!l->cancel && command_start(c, &result.err) == 0)
-		return;
-	result.failed_to_run = true;
-	command_finish(c, &result);
+	command_try(c);
+}
+
+void command_resume(struct live *l)
+{
+	command_try(TAKE(l->waiting));
 }
 
 void command_cancel(struct live *l)
 {
-	watch_kill(l->command_unit, l->hard, "cancelled", l->run->config->orch.kill_grace_ms);
+	if (l->waiting)
+		command_resume(l); /* which finds that it is cancelled */
+	else
+		watch_kill(
+			l->command_unit, l->hard, "cancelled", l->run->config->orch.kill_grace_ms);
 }

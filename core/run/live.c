@@ -24,6 +24,7 @@ void live_free(struct live *l)
 	free(l->last_stat);
 	usage_forget(l);
 	free(l->ended_text);
+	free(l->waiting);
 	free(l);
 }
 

@@ -47,7 +47,7 @@ int mend_start(struct run *r, struct err *e)
 #define SHORTAGES_MAX   5
 #define SHORTAGE_MIN_MS 100
 
-static bool is_shortage(int code)
+bool run_is_shortage(int code)
 {
 	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
 }
@@ -61,7 +61,23 @@ static void on_shortage_over(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
 	r->short_until = 0;
+	if (r->short_row >= SHORTAGES_MAX && r->watches == 0) {
+		run_fault(r, &r->short_err);
+		return;
+	}
 	room_check(r);
+	for (size_t i = 0; i < r->live.count; i++)
+		if (r->live.items[i] && r->live.items[i]->waiting)
+			command_resume(r->live.items[i]);
+}
+
+static int64_t shortage_wait_ms(const struct run *r)
+{
+	const struct config_retry *c = &r->config->retry;
+	int64_t wait = c->backoff_ms > SHORTAGE_MIN_MS ? c->backoff_ms : SHORTAGE_MIN_MS;
+	for (uint32_t i = 1; i < r->short_row && wait < c->backoff_max_ms; i++)
+		wait = 2 * wait < c->backoff_max_ms ? 2 * wait : c->backoff_max_ms;
+	return wait;
 }
 
 static void wait_for_others(struct run *r, const struct err *e)
@@ -69,16 +85,9 @@ static void wait_for_others(struct run *r, const struct err *e)
 	int64_t now = clock_mono_ms();
 	if (r->short_until > now)
 		return; /* another one that was about to start */
-	if (++r->short_row > SHORTAGES_MAX) {
-		run_fault(r, e);
-		return;
-	}
-	const struct config_retry *c = &r->config->retry;
-	int64_t wait = c->backoff_ms << (r->short_row - 1);
-	if (wait > c->backoff_max_ms)
-		wait = c->backoff_max_ms;
-	if (wait < SHORTAGE_MIN_MS)
-		wait = SHORTAGE_MIN_MS;
+	r->short_row++;
+	r->short_err = *e;
+	int64_t wait = shortage_wait_ms(r);
 	run_warn(r, "nothing new starts for %.1f s: %s", (double)wait / 1000, e->msg);
 	r->short_until = now + wait;
 	room_check(r);
@@ -87,7 +96,7 @@ static void wait_for_others(struct run *r, const struct err *e)
 
 bool run_machine_failed(struct run *r, const struct err *e)
 {
-	if (is_shortage(e->code))
+	if (run_is_shortage(e->code))
 		wait_for_others(r, e);
 	else if (is_disk_error(e->code))
 		run_fault(r, e);

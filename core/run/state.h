@@ -102,6 +102,7 @@ struct live {
 	char unit_id[UNIT_ID_LEN + 1];
 	struct watch *agent;
 	struct watch *command_unit; /* set-up, or an invariant of its gate */
+	struct command *waiting;    /* the same, until a shortage is over */
 	struct job *job;
 	struct judge *judge;
 	struct merge *merge;
@@ -205,7 +206,8 @@ struct run {
 	bool interrupted, killed, aborted;
 	bool held;
 	int64_t short_until; /* monotonic ms: nothing starts before, after a shortage */
-	uint32_t short_row;  /* such waits since an agent has started */
+	uint32_t short_row;  /* such waits since something has run to its end */
+	struct err short_err;
 	bool closing;
 	int failed; /* negative: run_execute ends with this error */
 	struct err err;
@@ -224,9 +226,10 @@ int run_tx(struct run *r) MUST_CHECK;
  * A start failed: true when the machine was at fault, and nothing is to be held against the task.
  * Of a disk that fails or is full the dispatch ends, with 74. Where descriptors, processes or
  * memory are short, which others may give back, nothing starts for a while; 74 when that was of no
- * use several times in a row.
+ * use several times in a row, and nothing of ours runs that could give some back.
  */
 bool run_machine_failed(struct run *r, const struct err *e);
+bool run_is_shortage(int code);
 /* Something failed, and the engine knows what became of every task: it winds all down, and halts
  * with io_error or internal_error. */
 void run_fault(struct run *r, const struct err *e);
@@ -292,6 +295,8 @@ typedef void (*command_fn)(struct live *l, struct command_result *result);
 void command_run(struct live *l, enum unit_kind kind, const char *name, const char *command,
 	const char *cwd, int64_t timeout_ms, command_fn done);
 void command_cancel(struct live *l);
+/* A shortage is over: the one that waits tries again. */
+void command_resume(struct live *l);
 
 /* gate.c: invariants in a directory, in order, with baseline and cache. */
 void gate_start(struct live *l);

@@ -168,6 +168,7 @@ static int on_result(struct keeper *k, const struct proto_frame *f, struct err *
 	int r = proto_frame_json(f, &o, e);
 	if (r < 0)
 		return r;
+	struct agent *a = k->unit;
 	struct unit_exit *x = &k->exit;
 	const char *outcome = json_string_value(json_object_get(o, "outcome"));
 	const char *session = json_string_value(json_object_get(o, "session"));
@@ -183,6 +184,8 @@ static int on_result(struct keeper *k, const struct proto_frame *f, struct err *
 	x->reset_at = json_integer_value(json_object_get(o, "reset_at"));
 	x->exit_code = json_is_integer(code) ? (int)json_integer_value(code) : -1;
 	x->signal = (int)json_integer_value(json_object_get(o, "signal"));
+	if (!a->ran && !a->start_error)
+		a->start_error = (int)json_integer_value(json_object_get(o, "error"));
 	json_decref(o);
 	return r;
 }

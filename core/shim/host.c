@@ -197,6 +197,8 @@ static void send_result(struct host *h, const struct orch_result *result)
 		r |= json_object_set_new(json, "exit_code", json_integer(result->exit_code));
 	if (result->term_signal > 0)
 		r |= json_object_set_new(json, "signal", json_integer(result->term_signal));
+	if (h->start_error)
+		r |= json_object_set_new(json, "error", json_integer(h->start_error));
 	if (r != 0) {
 		json_decref(json);
 		json = NULL;
@@ -286,12 +288,18 @@ static int serve(struct host *h, json_t *json)
 	if (r < 0) {
 		CLEANUP_STR char *text = str_printf(
 			"cannot read the prompt '%s': %s", task.prompt_file, strerror(-r));
+		h->start_error = r;
 		send_spawn_failed(h, text);
 		return 0;
 	}
 	task.prompt = prompt;
-	if (host_thread(h, host_reader_run, READER_STACK) < 0)
-		return HOST_EXIT_SOCKET;
+	r = host_thread(h, host_reader_run, READER_STACK);
+	if (r < 0) {
+		CLEANUP_STR char *text = str_printf("cannot start a thread: %s", strerror(-r));
+		h->start_error = r;
+		send_spawn_failed(h, text);
+		return 0;
+	}
 	if (call_spawn(h, &task) == 0) {
 		call_wait(h);
 		call_release(h);

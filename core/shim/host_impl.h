@@ -80,6 +80,7 @@ struct host {
 	struct plugin plugin;
 	struct option_values options;
 	const char *cwd;
+	int start_error; /* negative errno: why the plugin was not called; 0: nothing */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* on CLOCK_MONOTONIC: anything below */

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""A machine that is short of descriptors: nothing is held against a task that could not be started
-for it. It starts when there are some again, or the dispatch ends with 74 and the same command goes
-on."""
+"""A machine that is short of descriptors or processes: nothing is held against a task that could not
+be started for it. It starts when there are some again, or the dispatch ends with 74 and the same
+command goes on."""
 
 import os
+import pathlib
 import resource
+import shutil
+import tempfile
 import time
 
 import pytest
 
-from conftest import wait_until
+from conftest import Place, orch_bin, wait_until
 
 PLAN = ("[task:long]\ncommand = touch up; while [ ! -e go ]; do sleep 0.05; done\n"
         "[task:first]\ncommand = true\ngate = human_review\n"
@@ -54,18 +57,79 @@ def test_it_starts_when_there_are_some_again(short):
     assert [row["outcome"] for row in place.db("SELECT outcome FROM attempt")] == ["ok"] * 3
 
 
-def test_a_shortage_that_stays_ends_with_74(short):
-    place, process, descriptors = short
-    descriptors(2)
-    place.orch("approve", "first")
-    result = place.finish(process)
-    assert result.status == 74, result
-    assert result.halt["reason"] == "io_error"
+def limited(kind, number):
+    return lambda: resource.setrlimit(kind, (number, number))
+
+
+def charges(place):
+    return {row["retries_used"] for row in place.db("SELECT retries_used FROM task")}
+
+
+def test_a_shortage_that_stays_ends_with_74(place):
+    """However few descriptors: it ends with an error, and with the first limit at which it gets as
+    far as a unit that cannot start, it has waited before."""
+    place.env["ORCH_RETRY_BACKOFF"] = "10ms"
+    plan = place.plan("[task:a]\ncommand = echo $ORCH_ATTEMPT > a\nretry_max = 0\n",
+                      isolation="none")
+    for number in range(10, 64):
+        result = place.finish(place.popen("dispatch", "--json", plan, preexec_fn=limited(
+            resource.RLIMIT_NOFILE, number)))
+        assert result.status != 1 and not (place.path / "a").exists(), result
+        if "nothing new starts for" in result.err:
+            break
+        assert result.err.strip(), result
+    assert result.status == 74 and result.halt["reason"] == "io_error", result
     assert "Too many open files" in result.err
-    assert place.task("next")["status"] == "pending"
-    (place.path / "go").touch()
+    assert charges(place) == {0}
     place.dispatch("demo")
-    assert (place.path / "next").read_text() == "1\n"
-    assert place.task("long")["attempt"] == 2  # it was ended by our stop: interrupted, no charge
-    assert place.task("next")["attempt"] == 1
-    assert {row["retries_used"] for row in place.db("SELECT retries_used FROM task")} == {0}
+    assert (place.path / "a").exists() and charges(place) == {0}
+
+
+@pytest.fixture
+def stranger(place):
+    """A place of a user of its own, whose processes nobody else's add to."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a user who has no other process")
+    own = pathlib.Path(orch_bin()).parent
+    top = pathlib.Path(tempfile.mkdtemp(prefix="orch-test-"))
+    (top / "plugins").mkdir()
+    (top / "work").mkdir()
+    for name in ("orch", "orch-shim"):
+        shutil.copy(own / name, top / name)
+    for file in (own / "plugins").glob("*shell*.so"):
+        shutil.copy(file, top / "plugins" / file.name)
+    env = place.env | {"HOME": str(top), "XDG_CONFIG_HOME": f"{top}/config",
+                       "XDG_STATE_HOME": f"{top}/state", "ORCH_RETRY_BACKOFF": "100ms",
+                       "ORCH_PLUGIN_PATH": str(top / "plugins"),
+                       "ORCH_SYSTEM_CONFIG": f"{top}/no-system.ini"}
+    for path in (top, *top.rglob("*")):
+        os.chown(path, 12345, 12345)
+    yield Place(top / "work", top, env)
+    shutil.rmtree(top)
+
+
+def as_stranger(place, *args, processes=4096):
+    return place.finish(place.popen(
+        "dispatch", "--json", *args, executable=str(place.home / "orch"), user=12345, group=12345,
+        extra_groups=[], preexec_fn=limited(resource.RLIMIT_NPROC, processes)))
+
+
+def test_processes_are_short(stranger):
+    """Of eight agents at a time some cannot be started in full: the keeper's fork, the host's, its
+    thread or the agent's own fails, and none of that is the task's fault."""
+    result = as_stranger(stranger, stranger.plan("".join(
+        f"[task:t{i}]\ncommand = exec sleep 0.3\nretry_max = 0\n" for i in range(16)),
+        isolation="none", max_agents=8), processes=24)
+    assert result.status == 0, result
+    assert "nothing new starts for" in result.err
+    outcomes = {row["outcome"] for row in stranger.db("SELECT outcome FROM attempt")}
+    assert outcomes == {"ok", "spawn_failed"} and charges(stranger) == {0}
+
+
+def test_no_process_can_be_had(stranger):
+    plan = stranger.plan("[task:a]\ncommand = true\nretry_max = 0\n", isolation="none")
+    result = as_stranger(stranger, plan, processes=8)
+    assert result.status == 74 and result.halt["reason"] == "io_error", result
+    assert "Resource temporarily unavailable" in result.err and charges(stranger) == {0}
+    assert as_stranger(stranger, "demo").status == 0
+    assert charges(stranger) == {0}
