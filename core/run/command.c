@@ -17,6 +17,7 @@ struct command {
 	const char *name, *command, *cwd; /* borrowed until done */
 	int64_t timeout_ms;
 	unsigned runs;
+	bool waits; /* for a shortage to end */
 	command_fn done;
 };
 
@@ -33,7 +34,7 @@ static void command_finish(struct command *c, struct command_result *result)
 {
 	struct live *l = c->live;
 	command_fn done = c->done;
-	free(c);
+	free(TAKE(l->in_hand));
 	l->command_unit = NULL;
 	result->cancelled = l->cancel;
 	done(l, result);
@@ -50,7 +51,7 @@ static void command_failed(struct command *c, struct command_result *result)
 	}
 	command_result_drop(result);
 	l->command_unit = NULL;
-	l->waiting = c;
+	c->waits = true;
 	run_machine_failed(l->run, &result->err);
 }
 
@@ -134,17 +135,24 @@ void command_run(struct live *l, enum unit_kind kind, const char *name, const ch
 		.timeout_ms = timeout_ms,
 		.done = done,
 	};
+	l->in_hand = c;
 	command_try(c);
+}
+
+bool command_waits(const struct live *l)
+{
+	return l->in_hand && l->in_hand->waits;
 }
 
 void command_resume(struct live *l)
 {
-	command_try(TAKE(l->waiting));
+	l->in_hand->waits = false;
+	command_try(l->in_hand);
 }
 
 void command_cancel(struct live *l)
 {
-	if (l->waiting)
+	if (command_waits(l))
 		command_resume(l); /* which finds that it is cancelled */
 	else
 		watch_kill(

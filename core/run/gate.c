@@ -61,6 +61,12 @@ static void gate_free(struct judge *g)
 	free(g);
 }
 
+void gate_drop(struct live *l)
+{
+	if (l->judge)
+		gate_free(TAKE(l->judge));
+}
+
 static void gate_finish(struct judge *g, struct gate_verdict verdict)
 {
 	struct live *l = g->live;

@@ -24,7 +24,10 @@ void live_free(struct live *l)
 	free(l->last_stat);
 	usage_forget(l);
 	free(l->ended_text);
-	free(l->waiting);
+	/* Of a run that ended in the middle (run_fail). */
+	free(l->in_hand);
+	gate_drop(l);
+	free(l->merge);
 	free(l);
 }
 

@@ -67,7 +67,7 @@ static void on_shortage_over(uv_timer_t *handle)
 	}
 	room_check(r);
 	for (size_t i = 0; i < r->live.count; i++)
-		if (r->live.items[i] && r->live.items[i]->waiting)
+		if (r->live.items[i] && command_waits(r->live.items[i]))
 			command_resume(r->live.items[i]);
 }
 

@@ -102,7 +102,7 @@ struct live {
 	char unit_id[UNIT_ID_LEN + 1];
 	struct watch *agent;
 	struct watch *command_unit; /* set-up, or an invariant of its gate */
-	struct command *waiting;    /* the same, until a shortage is over */
+	struct command *in_hand;    /* the same, also while it waits for a shortage to end */
 	struct job *job;
 	struct judge *judge;
 	struct merge *merge;
@@ -295,11 +295,14 @@ typedef void (*command_fn)(struct live *l, struct command_result *result);
 void command_run(struct live *l, enum unit_kind kind, const char *name, const char *command,
 	const char *cwd, int64_t timeout_ms, command_fn done);
 void command_cancel(struct live *l);
-/* A shortage is over: the one that waits tries again. */
+/* Whether it waits for a shortage to end; and: that is over, it tries again. */
+bool command_waits(const struct live *l);
 void command_resume(struct live *l);
 
 /* gate.c: invariants in a directory, in order, with baseline and cache. */
 void gate_start(struct live *l);
+/* Forgets the one that is under way. */
+void gate_drop(struct live *l);
 enum gate_stage {
 	GATE_STAGE_TASK,  /* in the task's worktree, after the commit */
 	GATE_STAGE_MERGE, /* in the merge worktree, on the merged tree */

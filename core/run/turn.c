@@ -237,7 +237,7 @@ static void cancel(struct live *l, bool hard)
 	assert(l); /* the engine names a task with each of these */
 	l->cancel = true;
 	l->hard |= hard;
-	if (l->command_unit || l->waiting)
+	if (l->command_unit || command_waits(l))
 		command_cancel(l);
 	if (l->job)
 		job_cancel(l->job);
