@@ -62,10 +62,12 @@ int git_find(const char *dir, struct git_repo **ret_repo, struct err *e)
 		return err_nomem(e);
 	if (stat(at, &st) < 0)
 		return 0;
-	enum seen seen = NOTHING;
-	while (*at && (seen = look_into(at, st.st_dev)) == NOTHING)
+	enum seen seen;
+	while ((seen = look_into(*at ? at : "/", st.st_dev)) == NOTHING && *at)
 		*strrchr(at, '/') = '\0';
-	if (seen != PLAIN)
+	if (seen == NOTHING)
+		return GIT_NO_REPOSITORY;
+	if (seen != PLAIN || !*at)
 		return 0;
 	CLEANUP(git_repo_freep) struct git_repo *repo = calloc(1, sizeof(*repo));
 	if (!repo)

@@ -88,7 +88,7 @@ int git_open(const struct git_ctx *ctx, const char *dir, struct git_repo **ret_r
 	struct err *e) MUST_CHECK;
 /*
  * The same for who needs its directories only, without running git (find.c). dir is absolute and
- * free of links. 0; *ret_repo stays NULL where only git can tell.
+ * free of links. 0, and *ret_repo stays NULL where only git can tell; GIT_NO_REPOSITORY.
  */
 int git_find(const char *dir, struct git_repo **ret_repo, struct err *e) MUST_CHECK;
 void git_repo_free(struct git_repo *repo);

@@ -418,6 +418,15 @@ static void test_found_without_git(void **state)
 	assert_true(found(f, "repo"));
 	assert_true(found(f, "repo/deep/er"));
 	assert_true(found(f, "shallow"));
+	/* That there is none is known as well, within one file system. */
+	struct stat root, none;
+	struct git_repo *repo = NULL;
+	CLEANUP_STR char *dir = fixture_path(f, "none");
+	CLEANUP_STR char *here = realpath(dir, NULL);
+	assert_true(here && stat("/", &root) == 0 && stat(here, &none) == 0);
+	assert_int_equal(
+		git_find(here, &repo, &f->e), root.st_dev == none.st_dev ? GIT_NO_REPOSITORY : 0);
+	assert_null(repo);
 	/* git is to be asked: */
 	sh(f->dir,
 		"git -C repo worktree add -q ../linked -b side; git clone -q --bare repo bare.git\n"
@@ -426,9 +435,9 @@ static void test_found_without_git(void **state)
 		"cp -r repo called-bare; git -C called-bare config core.bare true\n"
 		"cp -r repo broken; rm broken/.git/HEAD\n"
 		"cp -r repo inner; cp -r bare.git inner/kept; mkdir inner/kept/x");
-	static const char *const others[] = {"linked", "bare.git", "bare.git/refs", "none",
-		"repo/.git", "repo/.git/refs", "elsewhere", "included", "called-bare", "broken",
-		"inner/kept", "inner/kept/x"};
+	static const char *const others[] = {"linked", "bare.git", "bare.git/refs", "repo/.git",
+		"repo/.git/refs", "elsewhere", "included", "called-bare", "broken", "inner/kept",
+		"inner/kept/x"};
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (found(f, others[i]))
 			fail_msg("'%s' was found without git", others[i]);
