@@ -252,7 +252,7 @@ enum engine_event_kind {
 	EVENT_USAGE,  /* `tokens` more (or fewer) were used by `task` */
 	EVENT_PLAN_PAUSE,
 	EVENT_PLAN_RESUME,
-	EVENT_HOLD,    /* memory or disk is short: nothing starts */
+	EVENT_HOLD,    /* the machine is short of something: nothing starts */
 	EVENT_RELEASE, /* it is there again */
 	EVENT_FAULT,   /* our own error; halt: HALT_IO_ERROR or HALT_INTERNAL_ERROR */
 };

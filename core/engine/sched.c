@@ -371,7 +371,7 @@ const char *engine_why_waiting(const struct engine *e, uint32_t task)
 	if (e->breakers.items[e->harnesses.items[t->harness].breaker].open_until != 0)
 		return "waits for its harness";
 	if (e->hold)
-		return "waits for free memory or disk";
+		return "waits for room on the machine";
 	if (!slot_free(e, p))
 		return "waits for a free slot";
 	return NULL;

@@ -327,7 +327,8 @@ int procs_start(struct keeper *k, const struct proto_frame *f, struct err *e)
 		if (started < 0)
 			proc_close(p);
 		a->ran |= started == 0;
-		a->start_error = a->ran ? 0 : started;
+		/* EIO is what exec says of a program that is cut short: that is the harness's. */
+		a->start_error = a->ran || started == -EIO ? 0 : started;
 	}
 	json_decref(o);
 	if (r < 0)

@@ -3,10 +3,12 @@
 be started for it. It starts when there are some again, or the dispatch ends with 74 and the same
 command goes on."""
 
+import errno
 import os
 import pathlib
 import resource
 import shutil
+import subprocess
 import tempfile
 import time
 
@@ -133,3 +135,18 @@ def test_no_process_can_be_had(stranger):
     assert "Resource temporarily unavailable" in result.err and charges(stranger) == {0}
     assert as_stranger(stranger, "demo").status == 0
     assert charges(stranger) == {0}
+
+
+def test_an_agent_that_is_cut_short_is_no_fault_of_the_machine(place):
+    """Half of a program makes exec say EIO: that is one harness's failure, and the others go on."""
+    half = place.home / "half"
+    half.write_bytes(pathlib.Path("/bin/true").read_bytes()[:800])
+    half.chmod(0o755)
+    with pytest.raises(OSError) as error:
+        subprocess.run([half], check=False)
+    assert error.value.errno == errno.EIO
+    place.write("orch.ini", f"[harness:claude]\nprogram = {half}\n")
+    place.dispatch(place.plan("[task:a]\nharness = claude\nprompt = hi\nretry_max = 0\n"
+                              "[task:b]\ncommand = true\n", isolation="none"), status=1)
+    assert place.task("a")["reason"].startswith("spawn_failed: ")
+    assert place.task("a")["status"] == "escalated" and place.task("b")["status"] == "passed"
