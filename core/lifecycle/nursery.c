@@ -56,9 +56,11 @@ static int nursery_start(struct lifecycle *lc, struct nursery *n)
 	CLEANUP(closep) int ours = socks[0];
 	CLEANUP(closep) int theirs = socks[1];
 	char name[] = "orch-shim", arg[] = NURSERY_ARG, fd_arg[8], env[] = NURSERY_ENV;
+	/* Once for all keepers, instead of in each: what they call is looked up at the start. */
+	char bind_now[] = "LD_BIND_NOW=1";
 	snprintf(fd_arg, sizeof(fd_arg), "%d", FD_SOCKET);
 	char *argv[] = {name, arg, fd_arg, NULL};
-	char *envp[] = {env, NULL};
+	char *envp[] = {env, bind_now, NULL};
 	const struct spawn_fd sock = {.fd = theirs, .target = FD_SOCKET};
 	struct spawn s = SPAWN_INIT;
 	s.file = lc->shim_path;

@@ -40,10 +40,10 @@ struct spawn {
 	int stdio[3];               /* -1: /dev/null; borrowed */
 	const struct spawn_fd *fds; /* further descriptors, n_fds of them */
 	size_t n_fds;
-	bool new_session;  /* setsid(2) */
-	int death_signal;  /* PR_SET_PDEATHSIG, 0: none; fires when the calling *thread* ends */
-	int cgroup_fd;     /* directory of the cgroup to be born in, -1: ours */
-	int oom_score_adj; /* written to the child's oom_score_adj unless 0 */
+	bool new_session; /* setsid(2) */
+	int death_signal; /* PR_SET_PDEATHSIG, 0: none; fires when the calling *thread* ends */
+	int cgroup_fd;    /* directory of the cgroup to be born in, -1: ours */
+	const char *oom_score_adj; /* written to the child's oom_score_adj; NULL: unchanged */
 	const struct spawn_origin *origin; /* NULL: all signals unblocked and default */
 };
 

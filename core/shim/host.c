@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -325,8 +324,6 @@ static void limit_memory(void)
 int host_main(int sock)
 {
 	limit_memory();
-	/* One arena for all threads: the others' would be memory that nobody needs. */
-	mallopt(M_ARENA_MAX, 1);
 	struct host *h = calloc(1, sizeof(*h));
 	if (!h)
 		return HOST_EXIT_SOCKET;

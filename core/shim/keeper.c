@@ -188,7 +188,7 @@ static int find_own_path(struct keeper *k, struct err *e)
 	return k->dir_path ? 0 : err_nomem(e);
 }
 
-static int own_oom_score(void)
+static char *raised_oom_score(void)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	int64_t score = 0;
@@ -200,7 +200,7 @@ static int own_oom_score(void)
 			score = 0;
 	}
 	score += OOM_SCORE_RAISE;
-	return score > OOM_SCORE_MAX ? OOM_SCORE_MAX : (int)score;
+	return str_printf("%d", score > OOM_SCORE_MAX ? OOM_SCORE_MAX : (int)score);
 }
 
 static int open_signals(struct keeper *k, struct err *e)
@@ -275,7 +275,9 @@ static int set_up(struct keeper *k, int engine_fd, struct err *e)
 		r = tree_open(&k->tree, k->spec.id, k->spec.containment, e);
 	if (r < 0)
 		return r;
-	k->child_oom_score = own_oom_score();
+	k->child_oom_score = raised_oom_score();
+	if (!k->child_oom_score)
+		return err_nomem(e);
 	json_t *who = identity(k);
 	CLEANUP_STR char *text = who ? json_text_dump(who, JSON_COMPACT) : NULL;
 	r = text ? lock_write_holder(k->lock_fd, text, e) : err_nomem(e);

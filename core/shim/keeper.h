@@ -73,7 +73,7 @@ struct keeper {
 	char *dir_path;
 	char **env; /* of the unit's processes */
 	struct mask mask;
-	int child_oom_score;
+	char *child_oom_score; /* text for oom_score_adj */
 	struct spawn_origin origin;
 	struct unit_spec spec;
 	struct tree tree;

@@ -12,6 +12,7 @@
 #include "unit/nursery.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -35,6 +36,8 @@ static int run_nursery(char *arg, int fd)
 int main(int argc, char **argv)
 {
 	log_set_program("orch-shim");
+	/* One arena for all threads of a host: the others' would be memory that nobody needs. */
+	mallopt(M_ARENA_MAX, 1);
 	if (argc == 3 && str_eq(argv[1], NURSERY_ARG)) {
 		int fd = inherited_fd(argv[2]);
 		return fd < 0 ? EXIT_USAGE : run_nursery(argv[1], fd);

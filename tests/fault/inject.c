@@ -293,6 +293,18 @@ WRAP(int, socketpair, CALL_FD, (int domain, int type, int protocol, int fds[2]),
 WRAP(int, memfd_create, CALL_FD, (const char *name, unsigned int flags), (name, flags), name, -1)
 WRAP(pid_t, fork, CALL_FORK, (void), (), "", -1)
 
+/* A keeper's vfork into a cgroup is no call of libc's, and cannot be struck; without the stack that
+ * it needs, the keeper calls clone3 instead. */
+EXPORT void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+EXPORT void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if ((flags & MAP_STACK) && fault.on && (fault.calls & (1U << CALL_FORK))) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return REAL(mmap)(at, len, prot, flags, fd, offset);
+}
+
 /*
  * A wrapper's frame cannot be shared with a child: it jumps to the real one, or, where the parent
  * is to be struck, forks, which is the same for a caller who only execs.
