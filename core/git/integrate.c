@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_MESSAGES ((size_t)64 << 10)
@@ -122,22 +123,42 @@ int git_merge_trees(const struct git_ctx *ctx, const struct git_oid *ours,
 	return o.status == 1 ? GIT_CONFLICT : 0;
 }
 
+/* *ret_tree: the commit's, when the tip is its only parent; then that is what a merge comes to. */
+static int tree_upon(const struct git_ctx *ctx, const struct git_oid *tip,
+	const struct git_oid *commit, struct git_oid *ret_tree, struct err *e)
+{
+	char first[80], second[80], tree[80];
+	snprintf(first, sizeof(first), "%s^1", commit->hex);
+	snprintf(second, sizeof(second), "%s^2", commit->hex);
+	snprintf(tree, sizeof(tree), "%s^{tree}", commit->hex);
+	const char *const revs[] = {first, second, tree};
+	struct git_oid found[3];
+	int r = git_resolve_many(ctx, revs, 3, found, e);
+	if (r == 0)
+		*ret_tree =
+			git_oid_eq(&found[0], tip) && !found[1].hex[0] ? found[2] : GIT_OID_NONE;
+	return r;
+}
+
 int git_merge(const struct git_ctx *ctx, const struct git_oid *tip, const struct git_oid *commit,
 	const char *message, struct git_oid *ret_merge, char ***ret_conflicts, char **ret_messages,
 	struct err *e)
 {
+	struct git_oid tree;
+	int r = tree_upon(ctx, tip, commit, &tree, e);
 	bool holds = false;
-	int r = git_is_ancestor(ctx, commit, tip, &holds, e);
+	if (r == 0 && !tree.hex[0])
+		r = git_is_ancestor(ctx, commit, tip, &holds, e);
 	if (r < 0)
 		return r;
 	if (holds) {
 		*ret_merge = *tip;
 		return 0;
 	}
-	struct git_oid tree;
 	CLEANUP_STRV char **conflicts = NULL;
 	CLEANUP_STR char *messages = NULL;
-	r = git_merge_trees(ctx, tip, commit, &tree, &conflicts, &messages, e);
+	if (!tree.hex[0])
+		r = git_merge_trees(ctx, tip, commit, &tree, &conflicts, &messages, e);
 	if (r == GIT_CONFLICT) {
 		err_set(e, -EAGAIN, "%zu conflicting files, first '%s'", strv_len(conflicts),
 			conflicts && conflicts[0] ? conflicts[0] : "");

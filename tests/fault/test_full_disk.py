@@ -9,7 +9,7 @@ import pytest
 import lab
 from test_kill_moments import SEED, lasts  # noqa: F401 (a fixture)
 
-MOMENTS = 24
+MOMENTS = {"pair": 20, "diamond": 8}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,12 +22,13 @@ def may_mount():
         pytest.skip("no file system of one's own: not root here")
 
 
-@pytest.mark.parametrize("scenario", ["pair", "diamond"])
+@pytest.mark.parametrize("scenario", MOMENTS)
 def test_full_disk(reference, lasts, scenario):  # noqa: F811
     print(f"ORCH_FAULT_SEED={SEED}")
     chance = random.Random(f"{SEED} {scenario} full")
     span = lasts(scenario) * 1.5
-    moments = [0.0] + [chance.random() * span for _ in range(MOMENTS * (10 if lab.ALL else 1))]
+    count = MOMENTS[scenario] * (10 if lab.ALL else 1)
+    moments = [0.0] + [chance.random() * span for _ in range(count)]
     bad = lab.run_rounds([
         lab.Round(scenario, lab.Full(moment), reference(scenario), lossless=False,
                   allowed=(0, 2, 74), excused=("spawn_failed",)) for moment in moments])
