@@ -177,6 +177,16 @@ static int child_prepare(const struct spawn *s, int *error_fd, pid_t parent)
 	return 0;
 }
 
+static int enter_cgroup(int cgroup_fd)
+{
+	int fd = openat(cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int r = write(fd, "0", 1) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
 /* What a child needs between vfork and exec. */
 struct child {
 	const struct spawn *spawn;
@@ -184,12 +194,15 @@ struct child {
 	char *const *envp;
 	int error_fd; /* -errno is written to it on failure */
 	pid_t parent;
+	bool enters; /* its cgroup, by itself */
 };
 
 static _Noreturn void child_run(const struct child *c)
 {
 	int error_fd = c->error_fd;
-	int r = child_prepare(c->spawn, &error_fd, c->parent);
+	int r = c->enters ? enter_cgroup(c->spawn->cgroup_fd) : 0;
+	if (r == 0)
+		r = child_prepare(c->spawn, &error_fd, c->parent);
 	if (r == 0) {
 		execve(c->program, c->spawn->argv, c->envp);
 		r = -errno;
@@ -226,6 +239,12 @@ static struct clone_args into_cgroup(int cgroup_fd, uint64_t flags)
 static pid_t clone_with(struct clone_args args)
 {
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* A container that forbids clone3, or an older kernel. */
+static bool knows_no_clone3(int error)
+{
+	return error == ENOSYS || error == EINVAL || error == E2BIG;
 }
 
 /*
@@ -293,16 +312,6 @@ static pid_t fork_into_cgroup(int cgroup_fd, bool *ret_is_in)
 	if (pid == 0)
 		take_tid(address);
 	return pid;
-}
-
-static int enter_cgroup(int cgroup_fd)
-{
-	int fd = openat(cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	int r = write(fd, "0", 1) < 0 ? -errno : 0;
-	close(fd);
-	return r;
 }
 
 static _Noreturn void forked_run(
@@ -380,8 +389,11 @@ int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct 
 	sigset_t all, before;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	const struct child child = {s, program, envp, error_write, getpid()};
-	pid_t pid = s->cgroup_fd >= 0 ? vfork_into_cgroup(s->cgroup_fd, &child) : vfork();
+	struct child child = {s, program, envp, error_write, getpid(), false};
+	pid_t pid = s->cgroup_fd >= 0 ? vfork_into_cgroup(s->cgroup_fd, &child) : -1;
+	child.enters = pid < 0 && s->cgroup_fd >= 0 && knows_no_clone3(errno);
+	if (s->cgroup_fd < 0 || child.enters)
+		pid = vfork();
 	if (pid == 0)
 		child_run(&child);
 	int fork_errno = errno;

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What an agent gets and how it is judged (A4, A8.3, A10)."""
 
+import ctypes
+import errno
 import os
+import struct
 import subprocess
 
 import pytest
 
 from conftest import orch_bin
+
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER, CLONE3 = 22, 38, 2, 435
 
 
 def test_the_environment_of_an_agent(repo):
@@ -202,6 +207,29 @@ def test_what_an_agent_leaves_behind_is_ended_and_counted(repo, containment):
     assert row["contained"] == 1 and row["left_behind"] >= 1 and row["killed"] >= 1
     expected = ("cgroup", "subreaper") if containment == "auto" else (containment,)
     assert row["containment"] in expected and row["sweep_ms"] >= 0
+
+
+def forbid_clone3():
+    """As the containers do that do not know it: ENOSYS."""
+    allow, fail = 0x7fff0000, 0x00050000 | errno.ENOSYS
+    code = [(0x20, 0, 0, 0),             # the number of the call
+            (0x15, 0, 1, CLONE3),        # is it that one?
+            (0x06, 0, 0, fail), (0x06, 0, 0, allow)]
+    filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(filters))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program) == 0
+
+
+def test_where_clone3_is_forbidden(repo):
+    process = repo.popen("dispatch", repo.plan(
+        "[invariant:ok]\ncommand = test -e a\n[task:a]\n"
+        "command = echo a > a; setsid sh -c 'trap \"\" TERM HUP; sleep 60; :' &\n"
+        "invariants = ok\n"), preexec_fn=forbid_clone3)
+    assert (result := repo.finish(process)).status == 0, result
+    row, = repo.db("SELECT * FROM attempt")
+    assert row["outcome"] == "ok" and row["contained"] == 1 and row["left_behind"] >= 1
 
 
 def test_events_of_an_agent(repo):
