@@ -341,6 +341,7 @@ static int failure_code(const char *text)
 	} causes[] = {
 		{"No space left on device", -ENOSPC},
 		{"Disk quota exceeded", -EDQUOT},
+		{"File too large", -EFBIG},
 		{"Read-only file system", -EROFS},
 		{"Permission denied", -EACCES},
 	};

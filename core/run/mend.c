@@ -54,7 +54,8 @@ bool run_is_shortage(int code)
 
 static bool is_disk_error(int code)
 {
-	return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EROFS;
+	return code == -ENOSPC || code == -EDQUOT || code == -EFBIG || code == -EIO ||
+	       code == -EROFS;
 }
 
 static void on_shortage_over(uv_timer_t *handle)

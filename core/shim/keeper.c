@@ -213,6 +213,7 @@ static int open_signals(struct keeper *k, struct err *e)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG instead */
 	/* Ignored, children would vanish without a status. */
 	signal(SIGCHLD, SIG_DFL);
 	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -150,3 +150,14 @@ def test_an_agent_that_is_cut_short_is_no_fault_of_the_machine(place):
                               "[task:b]\ncommand = true\n", isolation="none"), status=1)
     assert place.task("a")["reason"].startswith("spawn_failed: ")
     assert place.task("a")["status"] == "escalated" and place.task("b")["status"] == "passed"
+
+
+def test_a_limit_on_the_size_of_files(place):
+    """RLIMIT_FSIZE would end us with SIGXFSZ; it is an error of writing like others."""
+    plan = place.plan("[task:a]\ncommand = true\n", isolation="none")
+    limited = place.popen("dispatch", plan, preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_FSIZE, (64 << 10, resource.getrlimit(resource.RLIMIT_FSIZE)[1])))
+    result = place.finish(limited)
+    assert result.status == 74 and "database" in result.err, result
+    place.dispatch(plan)
+    assert place.task("a")["status"] == "passed"
