@@ -143,14 +143,13 @@ static int remove_entry(struct removal *rm, int dirfd, const char *name, int dep
 static int remove_top(int dirfd, const char *name)
 {
 	struct stat st;
-	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+	/* Most that agents leave are empty. */
+	if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return 0;
+	if (errno == ENOTDIR)
+		return unlinkat(dirfd, name, 0) == 0 || errno == ENOENT ? 0 : -errno;
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	if (!S_ISDIR(st.st_mode))
-		return -EPERM;
-	if (unlinkat(dirfd, name, AT_REMOVEDIR) == 0) /* most that agents leave are empty */
-		return 0;
 	CLEANUP(closep) int fd = open_to_empty(dirfd, name);
 	if (fd < 0)
 		return fd;
