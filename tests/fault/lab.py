@@ -512,7 +512,10 @@ def small_disk(size):
     libc = cli.ctypes.CDLL(None, use_errno=True)
     path = pathlib.Path(tempfile.mkdtemp(prefix="orch-fault-disk-", dir=ram()))
     try:
-        if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+        # "/" of a chroot is no mount; that of `path` may be one.
+        if libc.unshare(CLONE_NEWNS) or all(
+                libc.mount(b"none", top.encode(), None, MS_REC | MS_PRIVATE, None)
+                for top in ("/", ram())):
             yield None
             return
         if libc.mount(b"tmpfs", str(path).encode(), b"tmpfs", 0, f"size={size}".encode()):
