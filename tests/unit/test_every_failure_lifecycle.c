@@ -34,6 +34,10 @@ static void begin(struct failing *f, struct life *l, const char *command)
 
 static void end(struct life *l)
 {
+	char tmpdir[32];
+	snprintf(tmpdir, sizeof(tmpdir), "/tmp/orch-%.8s", l->spec.id);
+	if (access(tmpdir, F_OK) == 0)
+		fail_msg("%s is left", tmpdir);
 	unit_exit_deinit(&l->exit);
 	unit_spec_deinit(&l->spec);
 	unit_free(l->u);
@@ -232,6 +236,10 @@ static int lost(struct failing *f, struct err *e)
 	if (lifecycle_exit_read(l.lc, l.spec.id, &l.exit, &again) < 0)
 		fail_msg("%s", again.msg);
 	assert_int_equal(l.exit.cause, CAUSE_LOST);
+	/* Its directory for temporary files may have stayed; every start looks for such. */
+	int removed;
+	if (lifecycle_tidy(l.lc, &removed, &again) < 0)
+		fail_msg("%s", again.msg);
 	end(&l);
 	return r;
 }
