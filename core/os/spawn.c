@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* Bytes; what is called before exec needs less than 2 KiB. */
+/* Bytes; far more than what is called before exec needs. */
 #define CHILD_STACK ((size_t)64 << 10)
 
 extern char **environ;
@@ -254,6 +254,7 @@ static bool knows_no_clone3(int error)
  * our memory, which takes longer, and we wait all the same.
  */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define SHARES_MEMORY 1
 static pid_t clone_onto_stack(struct clone_args *args, const struct child *c)
 {
 	long r = SYS_clone3;
@@ -270,36 +271,45 @@ static pid_t clone_onto_stack(struct clone_args *args, const struct child *c)
 	errno = r < 0 ? (int)-r : 0;
 	return r < 0 ? -1 : (pid_t)r;
 }
+#endif
 
 static pid_t vfork_into_cgroup(int cgroup_fd, const struct child *c)
 {
 	struct clone_args args = into_cgroup(cgroup_fd, CLONE_VFORK);
+	pid_t pid;
+#ifdef SHARES_MEMORY
 	void *stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (stack == MAP_FAILED) {
-		pid_t pid = clone_with(args);
-		if (pid == 0)
-			child_run(c);
+	if (stack != MAP_FAILED) {
+		args.flags |= CLONE_VM;
+		args.stack = (uintptr_t)stack;
+		args.stack_size = CHILD_STACK;
+		pid = clone_onto_stack(&args, c);
+		int clone_errno = errno;
+		munmap(stack, CHILD_STACK);
+		errno = clone_errno;
 		return pid;
 	}
-	args.flags |= CLONE_VM;
-	args.stack = (uintptr_t)stack;
-	args.stack_size = CHILD_STACK;
-	pid_t pid = clone_onto_stack(&args, c);
-	int clone_errno = errno;
-	munmap(stack, CHILD_STACK);
-	errno = clone_errno;
-	return pid;
-}
-#else
-static pid_t vfork_into_cgroup(int cgroup_fd, const struct child *c)
-{
-	pid_t pid = clone_with(into_cgroup(cgroup_fd, CLONE_VFORK));
+#endif
+	pid = clone_with(args);
 	if (pid == 0)
 		child_run(c);
 	return pid;
 }
-#endif
+
+/* The child does not come back from here. */
+static pid_t child_start(struct child *c)
+{
+	int cgroup_fd = c->spawn->cgroup_fd;
+	pid_t pid = cgroup_fd >= 0 ? vfork_into_cgroup(cgroup_fd, c) : -1;
+	if (cgroup_fd >= 0 && (pid >= 0 || !knows_no_clone3(errno)))
+		return pid;
+	c->enters = cgroup_fd >= 0;
+	pid = vfork();
+	if (pid == 0)
+		child_run(c);
+	return pid;
+}
 
 /* fork(2) for the caller with a single thread, born in the cgroup where that can be done. */
 static pid_t fork_into_cgroup(int cgroup_fd, bool *ret_is_in)
@@ -390,12 +400,7 @@ int spawn_process(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	struct child child = {s, program, envp, error_write, getpid(), false};
-	pid_t pid = s->cgroup_fd >= 0 ? vfork_into_cgroup(s->cgroup_fd, &child) : -1;
-	child.enters = pid < 0 && s->cgroup_fd >= 0 && knows_no_clone3(errno);
-	if (s->cgroup_fd < 0 || child.enters)
-		pid = vfork();
-	if (pid == 0)
-		child_run(&child);
+	pid_t pid = child_start(&child);
 	int fork_errno = errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0)

@@ -133,7 +133,8 @@ def _repository(env_key):
     path = pathlib.Path(tempfile.mkdtemp(prefix="orch-fault-first-", dir=ram()))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     (path / "README").write_text("a project\n")
-    for command in (["init", "-q", "-b", "main", "--template="], ["add", "README"], ["commit", "-q", "-m", "first"]):
+    for command in (["init", "-q", "-b", "main", "--template="], ["add", "README"],
+                    ["commit", "-q", "-m", "first"]):
         subprocess.run(["git", *command], cwd=path, env=dict(env_key), check=True)
     return path
 
