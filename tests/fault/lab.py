@@ -410,13 +410,13 @@ def stopped(world, result):
 # ---- rounds ----
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
-    """(who, after) for one dispatch after the other: SIGKILL of the engine, its keepers, both, or
-    git, so many seconds after it has begun."""
-    kills: tuple
+class Moment:
+    """SIGKILL of engine, keepers, both, or git, so many seconds after a dispatch has begun."""
+    who: str
+    after: float
 
     def __str__(self):
-        return ", ".join(f"{who} after {after:.4f} s" for who, after in self.kills)
+        return f"{self.who} after {self.after:.4f} s"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -432,7 +432,7 @@ class Full:
 class Round:
     """Input of one round and, when it was run, what came of it."""
     scenario: str
-    fault: Fault | Moments | Full
+    fault: Fault | Moment | Full
     reference: dict
     lossless: bool = True
     allowed: tuple = (0, 2, 74, -signal.SIGKILL)
@@ -447,8 +447,8 @@ class Round:
 
 def _strike(world, r):
     """Dispatches with the fault armed, and goes on until the plan has ended."""
-    if isinstance(r.fault, Moments):
-        r.struck = "; ".join(_kill_at(world, *kill) for kill in r.fault.kills)
+    if isinstance(r.fault, Moment):
+        _kill_at(world, r)
         world.go_on()
         return
     if isinstance(r.fault, Full):
@@ -462,24 +462,24 @@ def _strike(world, r):
     r.made, _, r.struck = world.counted()
 
 
-def _kill_at(world, who, after):
+def _kill_at(world, r):
     process = world.popen("dispatch", world.plan_file, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL)
-    time.sleep(after)  # the moment is the input of this test
+    time.sleep(r.fault.after)  # the moment is the input of this test
     victims = []
     for pid in cli.descendants():
         comm = cli._describe(pid).partition(": ")[2].split(" ")[0].rpartition("/")[2]
-        if (who in ("engine", "both") and pid == process.pid) or \
-                (who in ("keeper", "both") and comm == "orch-shim") or \
-                (who == "git" and comm == "git"):
+        if (r.fault.who in ("engine", "both") and pid == process.pid) or \
+                (r.fault.who in ("keeper", "both") and comm == "orch-shim") or \
+                (r.fault.who == "git" and comm == "git"):
             victims.append((pid, comm))
     for pid, _ in victims:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+    r.struck = " ".join(comm for _, comm in victims)
     world.statuses.append(process.wait(timeout=60))
-    return " ".join(comm for _, comm in victims)
 
 
 def _fill(path):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Each fsync and each fork of a dispatch fails once, and a spread of its other calls. Either the
 dispatch goes on, or it ends with 74 and says why, with nothing left running and nothing marked as
-done that is not and nothing held against a task; the same command then brings the plan to its end.
-ORCH_FAULT_ALL=1 takes each of the other calls too."""
+done that is not and nothing held against a task; the same command then brings the plan to its end. ORCH_FAULT_ALL=1 takes each of
+the other calls too."""
 
 import pytest
 
@@ -16,14 +16,14 @@ ERRORS = [
     ("keeper", "sync,rename", "EIO", EVERY),
     ("keeper", "fork", "EAGAIN", EVERY),
     ("git", "sync,rename", "EIO", EVERY),
-    ("orch", "write", "ENOSPC", 12),
-    ("orch", "make", "ENOSPC", 10),
-    ("orch", "fd", "EMFILE", 10),
-    ("keeper", "sync,rename,write", "ENOSPC", 8),
-    ("keeper", "make", "ENOSPC", 6),
-    ("keeper", "fd", "EMFILE", 6),
-    ("git", "write", "ENOSPC", 8),
-    ("orch", "memory", "ENOMEM", 12),
+    ("orch", "write", "ENOSPC", 16),
+    ("orch", "make", "ENOSPC", 16),
+    ("orch", "fd", "EMFILE", 16),
+    ("keeper", "sync,rename,write", "ENOSPC", 12),
+    ("keeper", "make", "ENOSPC", 8),
+    ("keeper", "fd", "EMFILE", 8),
+    ("git", "write", "ENOSPC", 12),
+    ("orch", "memory", "ENOMEM", 24),
 ]
 
 

@@ -20,9 +20,9 @@ POINTS = [
     ("pair", "keeper", "sync,rename,fork", "kill-after", EVERY),
     ("pair", "git", "rename", "kill-before", EVERY),
     ("pair", "git", "sync,rename", "kill-after", EVERY),
-    ("pair", "orch", "write,make,remove", "kill-before", 16),
-    ("pair", "keeper", "write,make,remove", "kill-before", 10),
-    ("pair", "git", "write,make,remove", "kill-before", 14),
+    ("pair", "orch", "write,make,remove", "kill-before", 24),
+    ("pair", "keeper", "write,make,remove", "kill-before", 16),
+    ("pair", "git", "write,make,remove", "kill-before", 24),
 ]
 
 
