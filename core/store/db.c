@@ -8,14 +8,25 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define BUSY_TIMEOUT_MS 1000
 #define RESERVE_BYTES   (4 << 20)
 
+/* Where SQLite cannot create a file beside the database (disk full), it tries to read one, and
+ * keeps only that second error: that there is none. */
+static int db_cannot_open(struct store *s)
+{
+	int error = sqlite3_system_errno(s->db);
+	const char *path = sqlite3_db_filename(s->db, "main");
+	if (error == ENOENT && path && access(path, F_OK) == 0)
+		return -EIO;
+	return error ? -error : -ENOENT;
+}
+
 int db_error(struct store *s, struct err *e, const char *what)
 {
 	int code = -EIO;
-	int os_error = sqlite3_system_errno(s->db);
 	switch (sqlite3_errcode(s->db)) {
 	case SQLITE_FULL:
 		code = -ENOSPC;
@@ -42,7 +53,7 @@ int db_error(struct store *s, struct err *e, const char *what)
 		code = -EPROTO;
 		break;
 	case SQLITE_CANTOPEN:
-		code = os_error ? -os_error : -ENOENT;
+		code = db_cannot_open(s);
 		break;
 	default:
 		break;

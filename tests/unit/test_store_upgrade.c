@@ -10,6 +10,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -153,6 +154,31 @@ static void test_a_missing_one_is_said_so(void **state)
 	assert_int_equal(store_open(dir, STORE_READ, &s, &e), -ENOENT);
 }
 
+/* As on a full disk: nothing new is created beside the database. */
+static int open_without_creating(const char *path, int flags, int mode)
+{
+	if (!(flags & O_CREAT) || access(path, F_OK) == 0)
+		return open(path, flags, mode);
+	errno = ENOSPC;
+	return -1;
+}
+
+static void test_a_full_disk_is_no_missing_file(void **state)
+{
+	(void)state;
+	struct store *s = NULL;
+	struct err e = ERR_INIT;
+	assert_int_equal(store_open(dir, STORE_WRITE, &s, &e), 0);
+	store_close(s);
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+	assert_int_equal(
+		vfs->xSetSystemCall(vfs, "open", (sqlite3_syscall_ptr)open_without_creating),
+		SQLITE_OK);
+	assert_int_equal(store_open(dir, STORE_WRITE, &s, &e), -EIO);
+	assert_int_equal(err_status(&e), EXIT_IO);
+	assert_int_equal(vfs->xSetSystemCall(vfs, "open", NULL), SQLITE_OK);
+}
+
 static void test_mode(void **state)
 {
 	(void)state;
@@ -175,6 +201,7 @@ int main(void)
 		T(test_a_newer_schema_is_refused),
 		T(test_what_is_no_database_is_refused),
 		T(test_a_missing_one_is_said_so),
+		T(test_a_full_disk_is_no_missing_file),
 		T(test_mode),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
