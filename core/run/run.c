@@ -10,6 +10,7 @@
 #include "run/record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -164,9 +165,23 @@ static void on_signal(uv_poll_t *handle, int status, int events)
 	read_signals(handle->loop->data);
 }
 
+/* libuv ends the process where its first pipe cannot be made. */
+static int check_pipe(struct err *e)
+{
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_errno(e, -errno, "cannot make an event loop: pipe");
+	close(fds[0]);
+	close(fds[1]);
+	return 0;
+}
+
 static int loop_open(struct run *r, struct err *e)
 {
-	int code = uv_loop_init(&r->loop);
+	int code = check_pipe(e);
+	if (code < 0)
+		return code;
+	code = uv_loop_init(&r->loop);
 	if (code < 0)
 		return err_set(e, code, "cannot make an event loop: %s", uv_strerror(code));
 	r->loop_open = true;

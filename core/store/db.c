@@ -13,20 +13,10 @@
 #define BUSY_TIMEOUT_MS 1000
 #define RESERVE_BYTES   (4 << 20)
 
-/* Where SQLite cannot create a file beside the database (disk full), it tries to read one, and
- * keeps only that second error: that there is none. */
-static int db_cannot_open(struct store *s)
-{
-	int error = sqlite3_system_errno(s->db);
-	const char *path = sqlite3_db_filename(s->db, "main");
-	if (error == ENOENT && path && access(path, F_OK) == 0)
-		return -EIO;
-	return error ? -error : -ENOENT;
-}
-
 int db_error(struct store *s, struct err *e, const char *what)
 {
 	int code = -EIO;
+	int os_error = sqlite3_system_errno(s->db);
 	switch (sqlite3_errcode(s->db)) {
 	case SQLITE_FULL:
 		code = -ENOSPC;
@@ -53,7 +43,10 @@ int db_error(struct store *s, struct err *e, const char *what)
 		code = -EPROTO;
 		break;
 	case SQLITE_CANTOPEN:
-		code = db_cannot_open(s);
+		/* Where it cannot create a file (disk full), SQLite tries to read one, and keeps
+		 * only that second error: that there is none. What is missing was looked at before.
+		 */
+		code = os_error && os_error != ENOENT ? -os_error : -EIO;
 		break;
 	default:
 		break;

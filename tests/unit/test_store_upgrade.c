@@ -168,15 +168,18 @@ static void test_a_full_disk_is_no_missing_file(void **state)
 	(void)state;
 	struct store *s = NULL;
 	struct err e = ERR_INIT;
-	assert_int_equal(store_open(dir, STORE_WRITE, &s, &e), 0);
-	store_close(s);
 	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
-	assert_int_equal(
-		vfs->xSetSystemCall(vfs, "open", (sqlite3_syscall_ptr)open_without_creating),
-		SQLITE_OK);
-	assert_int_equal(store_open(dir, STORE_WRITE, &s, &e), -EIO);
-	assert_int_equal(err_status(&e), EXIT_IO);
-	assert_int_equal(vfs->xSetSystemCall(vfs, "open", NULL), SQLITE_OK);
+	for (int exists = 0; exists < 2; exists++) {
+		if (exists) {
+			assert_int_equal(store_open(dir, STORE_WRITE, &s, &e), 0);
+			store_close(s);
+		}
+		vfs->xSetSystemCall(vfs, "open", (sqlite3_syscall_ptr)open_without_creating);
+		int r = store_open(dir, STORE_WRITE, &s, &e);
+		vfs->xSetSystemCall(vfs, "open", NULL);
+		assert_int_equal(r, -EIO);
+		assert_int_equal(err_status(&e), EXIT_IO);
+	}
 }
 
 static void test_mode(void **state)
