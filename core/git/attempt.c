@@ -515,18 +515,29 @@ static int settle(struct job *j, const struct git_oid *commit, struct err *e)
 	return rename(j->index, index) < 0 ? err_errno(e, -errno, "cannot replace '%s'", index) : 0;
 }
 
-static int job_init(struct job *j, struct err *e)
+/* Whoever removed it, there is nothing that a later try would find. */
+static int check_worktree(const struct job *j, struct git_attempt_result *res, struct err *e)
+{
+	const char *path = j->a->worktree;
+	struct stat st;
+	if (stat(path, &st) == 0 ? S_ISDIR(st.st_mode) : errno != ENOENT && errno != ENOTDIR)
+		return 0;
+	CLEANUP_STR char *what = str_printf("the worktree '%s' is gone", path);
+	return what ? uncommittable(res, what, e) : err_nomem(e);
+}
+
+static int job_init(struct job *j, struct git_attempt_result *res, struct err *e)
 {
 	const struct git_attempt *a = j->a;
 	j->ref = git_ref_attempt(a->plan, a->task, a->attempt);
 	j->branch = git_ref_task(a->plan, a->task);
 	if (!j->ref || !j->branch)
 		return err_nomem(e);
-	struct stat st;
-	if (stat(a->worktree, &st) < 0 || !S_ISDIR(st.st_mode))
-		return err_set(e, -ENOENT, "the worktree '%s' is gone", a->worktree);
+	int r = check_worktree(j, res, e);
+	if (r != 0)
+		return r;
 	struct err unknown = ERR_INIT;
-	int r = git_worktree_admin_dir(j->ctx, a->worktree, &j->admin, &unknown);
+	r = git_worktree_admin_dir(j->ctx, a->worktree, &j->admin, &unknown);
 	if (r < 0 && r != -ENOENT) {
 		if (e)
 			*e = unknown;
@@ -555,7 +566,7 @@ int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
 {
 	CLEANUP(job_deinit) struct job j = {.ctx = ctx, .a = a};
 	CLEANUP(git_attempt_result_deinit) struct git_attempt_result res = GIT_ATTEMPT_RESULT_INIT;
-	int r = job_init(&j, e);
+	int r = job_init(&j, &res, e);
 	if (r == 0)
 		r = check(&j, &res, e);
 	if (r == 0)

@@ -40,7 +40,8 @@ void git_attempt_result_deinit(struct git_attempt_result *r);
  * false). Safe to repeat after a crash at any point: the attempt's ref with the same tree is
  * returned as it is; with another tree it is -EEXIST (left by an earlier plan of that name).
  * GIT_UNCOMMITTABLE: nested repositories, dirty or unknown submodules, unreadable files, files over
- * the limit, names git refuses; why and paths are set, no ref was made.
+ * the limit, names git refuses, or no worktree any more; why and (but for the last) paths are set,
+ * no ref was made.
  */
 int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
 	struct git_attempt_result *ret, struct err *e) MUST_CHECK;

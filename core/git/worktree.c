@@ -433,13 +433,27 @@ static int mend_index(const struct git_ctx *ctx, const char *path, const char *a
 	return run_in(ctx, path, admin, argv, e);
 }
 
+/* What was left of it is nothing that anybody has committed. */
+static int make_anew(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
+	char ***ret_changed, struct err *e)
+{
+	int r = git_worktree_prepare(ctx, path, commit, NULL, e);
+	if (r == 0 && strv_add(ret_changed, ".") < 0)
+		r = err_nomem(e);
+	return r;
+}
+
 int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	const struct git_oid *commit, char ***ret_changed, struct err *e)
 {
 	CLEANUP_STR char *admin = NULL;
 	CLEANUP_STRV char **changed = NULL;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	struct stat st;
 	int r = git_worktree_admin_dir(ctx, path, &admin, e);
+	*ret_changed = NULL;
+	if (r == -ENOENT || (r == 0 && (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))))
+		return make_anew(ctx, path, commit, ret_changed, e);
 	if (r == 0)
 		r = mend_git_file(path, admin, e);
 	if (r == 0)

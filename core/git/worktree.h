@@ -45,7 +45,8 @@ int git_worktree_continue(const struct git_ctx *ctx, const char *path, const str
 
 /*
  * After invariants: tracked files back to commit, HEAD detached there; untracked files stay.
- * *ret_changed (owned strv, NULL when none): tracked paths that were not as in commit.
+ * *ret_changed (owned strv, NULL when none): tracked paths that were not as in commit; "." where
+ * the whole worktree was gone and is made anew.
  */
 int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	const struct git_oid *commit, char ***ret_changed, struct err *e) MUST_CHECK;

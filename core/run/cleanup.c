@@ -5,8 +5,10 @@
 #include "base/str.h"
 #include "git/planrefs.h"
 #include "git/worktree.h"
+#include "os/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #define GIT_TIMEOUT_MS 600000
@@ -43,7 +45,8 @@ static int check_task(void *ctx, const struct task_row *row)
 		return complain(
 			c, str_printf("task '%s' is %s: `orch dispatch %s` commits its work",
 				   row->name, task_status_name(row->status), c->u->plan));
-	if (row->outcome == OUTCOME_UNCOMMITTABLE && row->worktree)
+	if (row->outcome == OUTCOME_UNCOMMITTABLE && row->worktree &&
+		file_exists(AT_FDCWD, row->worktree))
 		return complain(c, str_printf("the work of task '%s' could not be committed and is "
 					      "only in %s",
 					   row->name, row->worktree));
