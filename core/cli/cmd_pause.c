@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "lifecycle/lifecycle.h"
 #include "run/run.h"
 #include "server/client.h"
 
@@ -116,7 +117,70 @@ static int note_over(void *ctx, const struct task_row *row)
 	return 0;
 }
 
-/* No engine runs, so nothing is to be frozen: the mark is what counts at the next dispatch. */
+/* ---- no engine runs ---- */
+
+struct alone {
+	struct pause *pause;
+	char **units;
+};
+
+static int note_unit(void *ctx, const struct unit_row *row)
+{
+	struct alone *a = ctx;
+	const struct cli_task *what = &a->pause->what;
+	bool meant = what->task_id ? row->task_id == what->task_id : row->plan_id == what->plan_id;
+	return meant ? strv_add(&a->units, row->id) : 0;
+}
+
+/* Until the keeper has done what it was asked, which it does in order, or the unit is over. */
+static int wait_done(struct unit *unit, struct err *e)
+{
+	int64_t deadline = deadline_after(ASK_TIMEOUT_MS);
+	for (;;) {
+		struct unit_event ev;
+		struct pollfd keeper = {.fd = unit_fd(unit), .events = POLLIN};
+		int got = unit_read(unit, &ev, e);
+		if (got < 0 ||
+			(got > 0 && (ev.type == UNIT_EVENT_PONG || ev.type == UNIT_EVENT_ENDED ||
+					    ev.type == UNIT_EVENT_GONE)))
+			return got < 0 ? got : 0;
+		if (got == 0 && clock_mono_ms() > deadline)
+			return err_exit(e, EXIT_UNAVAILABLE, "unit %s does not answer after %d s",
+				unit_id(unit), ASK_TIMEOUT_MS / 1000);
+		if (got == 0)
+			poll(&keeper, 1, LOOK_EVERY_MS);
+	}
+}
+
+static int freeze_unit(struct lifecycle *lc, const char *id, bool paused, struct err *e)
+{
+	CLEANUP_UNIT struct unit *unit = NULL;
+	enum unit_found found;
+	int r = unit_adopt(lc, id, &unit, &found, e);
+	if (r < 0 || found != UNIT_FOUND_LIVE)
+		return r; /* the next engine takes what is over */
+	r = paused ? unit_pause(unit, e) : unit_resume(unit, e);
+	if (r == 0)
+		r = unit_ping(unit, e);
+	return r < 0 ? r : wait_done(unit, e);
+}
+
+/* Agents that a dead engine has left are told by their keepers. */
+static int freeze_alone(struct pause *p, bool paused)
+{
+	struct err e = ERR_INIT;
+	struct alone a = {.pause = p};
+	CLEANUP_LIFECYCLE struct lifecycle *lc = NULL;
+	int r = store_each_open_unit(p->at.store, note_unit, &a, &e);
+	if (r == 0 && a.units)
+		r = lifecycle_open(p->at.site->state_dir, NULL, &p->at.site->origin, &lc, &e);
+	for (size_t i = 0; r == 0 && a.units && a.units[i]; i++)
+		r = freeze_unit(lc, a.units[i], paused, &e);
+	strv_free(a.units);
+	return r < 0 ? cli_error(p->cli, &e) : 0;
+}
+
+/* The mark is what counts at the next dispatch. */
 static int mark(struct pause *p, bool paused)
 {
 	struct err e = ERR_INIT;
@@ -152,6 +216,8 @@ static int pause_or_resume(struct cli *cli, int argc, char **argv, bool paused)
 					       : (task ? "resume" : "plan_resume"));
 	else if (status == 0)
 		status = mark(&p, paused);
+	if (status == 0 && p.at.engine < 0)
+		status = freeze_alone(&p, paused);
 	if (status == 0 && paused && p.at.engine >= 0)
 		status = wait_frozen(&p);
 	if (status == 0 && !cli->quiet)

@@ -227,6 +227,9 @@ static void resume_agent(struct run *r, struct found_unit *f, struct live *l)
 	int code = agent_recall(l, &err);
 	if (code == 0 && f->found == UNIT_FOUND_LIVE)
 		code = agent_watch_adopted(l, TAKE(f->unit), &err);
+	/* It may have been paused while no engine was there. */
+	if (code == 0 && l->agent && engine_is_paused(r->engine, l->index))
+		watch_pause(l->agent);
 	if (code < 0)
 		run_fail(r, code, &err);
 	if (code < 0 || f->found == UNIT_FOUND_LIVE)

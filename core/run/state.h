@@ -52,6 +52,7 @@ struct watch {
 	void *ctx;
 	bool ended;
 	bool closing;
+	bool paused; /* it is to stand still */
 	bool frozen; /* its keeper says that the whole tree stands still */
 	/* started: the first process runs. journal: it has grown. */
 	void (*started)(struct watch *w);

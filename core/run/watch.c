@@ -116,6 +116,14 @@ static void watch_ended(struct watch *w)
 	unit_exit_deinit(&x);
 }
 
+/* One that an earlier engine has paused, and that was resumed while none was there, goes on. */
+static void watch_stands(struct watch *w, bool still)
+{
+	w->frozen = still;
+	if (still && !w->paused)
+		watch_resume(w);
+}
+
 static void watch_readable(uv_poll_t *poll, int status, int events)
 {
 	struct watch *w = poll->data;
@@ -136,7 +144,7 @@ static void watch_readable(uv_poll_t *poll, int status, int events)
 		else if (ev.type == UNIT_EVENT_JOURNAL && w->journal)
 			w->journal(w);
 		else if (ev.type == UNIT_EVENT_PAUSED || ev.type == UNIT_EVENT_RESUMED)
-			w->frozen = ev.type == UNIT_EVENT_PAUSED;
+			watch_stands(w, ev.type == UNIT_EVENT_PAUSED);
 		else if (ev.type == UNIT_EVENT_ENDED)
 			watch_ended(w);
 		else if (ev.type == UNIT_EVENT_ERROR)
@@ -223,6 +231,7 @@ int watch_send(struct watch *w, const char *text, struct err *e)
 void watch_pause(struct watch *w)
 {
 	struct err err = ERR_INIT;
+	w->paused = true;
 	if (unit_pause(w->unit, &err) < 0)
 		run_warn(w->run, "unit %s: %s", unit_id(w->unit), err.msg);
 	w->backup_at = DEADLINE_NONE;
@@ -231,6 +240,7 @@ void watch_pause(struct watch *w)
 void watch_resume(struct watch *w)
 {
 	struct err err = ERR_INIT;
+	w->paused = false;
 	if (unit_resume(w->unit, &err) < 0)
 		run_warn(w->run, "unit %s: %s", unit_id(w->unit), err.msg);
 	w->backup_at = deadline_after(w->limit_ms);

@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import socket
+import sqlite3
 import stat
 import time
 
@@ -150,6 +151,46 @@ def test_a_pause_survives_the_engine(ticker):
     ticker.stop.touch()
     result = repo.finish(again)
     assert result.status == 0, result
+    assert repo.task("a")["attempt"] == 1
+
+
+def test_a_pause_between_two_engines(ticker):
+    repo = ticker.repo
+    ticker.process.kill()
+    repo.finish(ticker.process)
+    assert not ticker.stands_still()
+    repo.orch("pause", "a")
+    assert ticker.stands_still()
+    repo.orch("resume", "a")
+    assert not ticker.stands_still()
+    repo.orch("pause", "demo")
+    assert ticker.stands_still()
+    again = repo.popen("dispatch", "demo")
+    wait_until(lambda: repo.orch("status", "--json").json["engine"]["running"])
+    assert ticker.stands_still() and repo.status()["paused"] is True
+    wait_until(lambda: repo.orch("resume", "demo", status=None).status == 0)
+    ticker.stop.touch()
+    result = repo.finish(again)
+    assert result.status == 0, result
+    assert repo.task("a")["attempt"] == 1
+
+
+def marks(repo, table, paused):
+    """The mark alone, as where the command was cut off before it told the keeper."""
+    with sqlite3.connect(repo.state_dir / "orch.db") as db:
+        db.execute(f"UPDATE {table} SET paused = {paused}")
+
+
+def test_an_engine_freezes_and_thaws_what_it_adopts(ticker):
+    repo = ticker.repo
+    for paused in (1, 0):
+        ticker.process.kill()
+        repo.finish(ticker.process)
+        marks(repo, "task", paused)
+        ticker.process = repo.popen("dispatch", "demo")
+        wait_until(lambda: repo.orch("status", "--json").json["engine"]["running"])
+        wait_until(lambda: ticker.stands_still() == bool(paused), what=f"paused {paused}")
+    ticker.end()
     assert repo.task("a")["attempt"] == 1
 
 
