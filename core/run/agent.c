@@ -247,6 +247,8 @@ static enum outcome exit_outcome(const struct unit_exit *x)
 			return OUTCOME_AGENT_ERROR;
 		return outcome;
 	case CAUSE_KILLED:
+		if (str_eq(x->text, UNIT_EXIT_ORPHANED))
+			return OUTCOME_INTERRUPTED;
 		/* The reason of our request is the outcome it was made for. */
 		if (!x->text || outcome_parse(x->text, &outcome) < 0 || outcome == OUTCOME_NONE)
 			return OUTCOME_CANCELLED;
@@ -304,7 +306,7 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 	}
 	enum outcome outcome = exit_outcome(x);
 	const char *text = x->outcome_text && x->cause == CAUSE_EXITED ? x->outcome_text : x->text;
-	if (x->cause == CAUSE_KILLED)
+	if (x->cause == CAUSE_KILLED && !str_eq(x->text, UNIT_EXIT_ORPHANED))
 		text = outcome == OUTCOME_OVER_BUDGET ? "ended because its token budget is spent"
 						      : "ended by a request to stop";
 	struct engine_event ev = {

@@ -197,8 +197,7 @@ void ladder_expired(struct keeper *k, int64_t now)
 	if (take(k, DL_HINT, now))
 		ctl_hint(k);
 	if (take(k, DL_ORPHANED, now)) {
-		keeper_set_cause(
-			k, CAUSE_IF_FIRST, CAUSE_KILLED, "orch went away, and on_crash is kill");
+		keeper_set_cause(k, CAUSE_IF_FIRST, CAUSE_KILLED, UNIT_EXIT_ORPHANED);
 		ladder_end_unit(k, k->spec.kill_grace_ms);
 	}
 	if (k->paused_at)

@@ -37,6 +37,9 @@ struct unit_usage {
 	double cost;
 };
 
+/* The text of cause killed where on_crash = kill ended a unit whose engine was gone. */
+#define UNIT_EXIT_ORPHANED "orch went away, and on_crash is kill"
+
 struct unit_exit {
 	enum unit_cause cause;
 	char *text;                   /* a sentence for a person; owned, never NULL after a read */

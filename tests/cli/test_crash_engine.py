@@ -379,3 +379,16 @@ def test_a_journal_that_cannot_be_read_is_asked_for_again(repo):
     row, = repo.db("SELECT attempt, retries_used, status FROM task")
     assert row == {"attempt": 1, "retries_used": 0, "status": "passed"}
     is_whole(repo)
+
+
+def test_on_crash_kill_is_an_interruption(repo):
+    repo.write("orch.ini", "[orch]\non_crash = kill\n")
+    plan = repo.plan("[task:a]\ncommand = if [ $ORCH_ATTEMPT = 1 ]; then touch $HOME/up; sleep 300; "
+                     "fi; echo a > a\nretry_max = 0\n")
+    process = repo.popen("dispatch", plan)
+    kill_when(repo, process, lambda: (repo.home / "up").exists(), "the agent")
+    wait_until(lambda: not descendants(), what="the end of the unit, 10 s after its engine's")
+    repo.dispatch(plan)
+    assert [(row["outcome"]) for row in repo.db("SELECT outcome FROM attempt ORDER BY number")] == [
+        "interrupted", "ok"]
+    assert repo.db("SELECT retries_used FROM task") == [{"retries_used": 0}]
