@@ -114,6 +114,8 @@ char *status_text(const struct status *s)
 	CLEANUP_BUF struct buf out = BUF_INIT;
 	if (s->engine.running)
 		buf_addf(&out, "engine: running, pid %d\n", s->engine.pid);
+	if (s->waits)
+		buf_addf(&out, "waiting: %s\n", s->waits);
 	if (s->plans.count == 0)
 		buf_adds(&out, "no plans\n");
 	vec_foreach(p, &s->plans) {

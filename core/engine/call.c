@@ -43,6 +43,7 @@ static const struct engine_field config_fields[] = {
 	FIELD(engine_config, winding_down),
 	FIELD(engine_config, fault),
 	FIELD(engine_config, stopping),
+	FIELD(engine_config, hold),
 	{0},
 };
 

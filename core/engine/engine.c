@@ -211,6 +211,7 @@ struct engine *engine_new(const struct engine_config *config)
 	e->random = config->seed;
 	e->faulted = config->winding_down;
 	e->fault = config->fault;
+	e->hold = config->hold;
 	TELL(e, .kind = CALL_NEW, .config = config);
 	return e;
 }

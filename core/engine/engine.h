@@ -125,6 +125,8 @@ struct engine_config {
 	enum halt_reason fault;
 	/* engine_begin starts nothing: EVENT_CANCEL follows at once. */
 	bool stopping;
+	/* It starts nothing before EVENT_RELEASE. */
+	bool hold;
 	/* Is told of each call that changes the engine, and of its answer (call.h). NULL: nobody.
 	 */
 	void (*tap)(void *ctx, const struct engine_call *call);
@@ -405,8 +407,5 @@ uint32_t engine_slots_used(const struct engine *e);
 uint32_t engine_plan_count(const struct engine *e, uint32_t plan, enum task_status status);
 /* Bytes of memory that the engine holds, for the benchmark. */
 size_t engine_memory(const struct engine *e);
-
-/* Why a pending task does not start now; the text is static. NULL: it could. */
-const char *engine_why_waiting(const struct engine *e, uint32_t task);
 
 #endif

@@ -355,24 +355,3 @@ void engine_schedule(struct engine *e)
 		task_start(e, &e->tasks.items[i]);
 	}
 }
-
-const char *engine_why_waiting(const struct engine *e, uint32_t task)
-{
-	const struct engine_task *t = &e->tasks.items[task];
-	const struct engine_plan *p = &e->plans.items[t->plan];
-	if (t->mode != MODE_PENDING)
-		return NULL;
-	if (t->paused || p->init.paused)
-		return "paused";
-	if (t->deps_left > 0)
-		return "waits for a dependency";
-	if (t->not_before > e->now)
-		return "waits before the next attempt";
-	if (e->breakers.items[e->harnesses.items[t->harness].breaker].open_until != 0)
-		return "waits for its harness";
-	if (e->hold)
-		return "waits for room on the machine";
-	if (!slot_free(e, p))
-		return "waits for a free slot";
-	return NULL;
-}

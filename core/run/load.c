@@ -394,6 +394,7 @@ int load_engine(struct run *r, struct err *e)
 		.winding_down = r->options.wind_down,
 		.fault = r->options.wind_down_for,
 		.stopping = r->interrupted,
+		.hold = r->held,
 		.tap = r->record ? record_call : NULL,
 		.tap_ctx = r->record,
 	};

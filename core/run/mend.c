@@ -4,7 +4,12 @@
 
 #include "base/clock.h"
 #include "git/guard.h"
+#include "os/file.h"
 #include "run/preflight.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
 
 #define GIT_START_MS 60000
 
@@ -106,6 +111,16 @@ bool run_machine_failed(struct run *r, const struct err *e)
 	return true;
 }
 
+void room_tell(struct run *r, const char *why)
+{
+	CLEANUP_STR char *path = path_join(r->site->state_dir, SITE_WAITING);
+	struct err ignored = ERR_INIT; /* there may be no room for it */
+	if (path && why)
+		(void)!file_write_atomic(AT_FDCWD, path, why, strlen(why), 0600, &ignored);
+	else if (path)
+		(void)unlink(path);
+}
+
 void room_check(struct run *r)
 {
 	struct preflight_room room = preflight_room(r->site);
@@ -118,11 +133,19 @@ void room_check(struct run *r)
 	if (hold == r->held)
 		return;
 	r->held = hold;
+	CLEANUP_STR char *why = NULL;
 	if (short_room)
-		run_warn(r, "nothing new starts: %s is below %s (%lld MiB free)",
+		why = str_printf("nothing new starts: %s is below %s (%lld MiB free)",
 			short_memory ? "free memory" : "free disk space",
 			short_memory ? "min_free_memory" : "min_free_disk",
 			(long long)((short_memory ? memory : disk) >> 20));
+	else if (hold)
+		why = str_printf("nothing new starts for a while: %s", r->short_err.msg);
+	room_tell(r, why);
+	if (short_room && why)
+		run_warn(r, "%s", why);
+	if (!r->engine)
+		return; /* it will begin with that */
 	run_post(r,
 		(struct engine_event){
 			.kind = hold ? EVENT_HOLD : EVENT_RELEASE, .plan = ENGINE_NONE},

@@ -268,6 +268,8 @@ void run_free(struct run *r)
 	if (!r)
 		return;
 	loop_close(r);
+	if (r->held)
+		room_tell(r, NULL);
 	vec_foreach(l, &r->live)
 		live_free(*l);
 	VEC_FREE(&r->live);
@@ -356,6 +358,10 @@ static void run_begin(struct run *r)
 {
 	struct err err = ERR_INIT;
 	int code = mend_start(r, &err);
+	if (code == 0) {
+		room_tell(r, NULL); /* what an engine that died has left */
+		room_check(r);
+	}
 	/* One that came before this engine could be asked: then it starts nothing. */
 	if (code == 0 && r->options.signal_fd >= 0)
 		read_signals(r);
@@ -383,7 +389,6 @@ static void run_begin(struct run *r)
 	if (r->have_request)
 		post_request(r);
 	reconcile_finish(r);
-	room_check(r);
 	tidy_start(r);
 	if (r->options.listener.tick)
 		uv_timer_start(&r->tick, on_tick, 1000, 1000);

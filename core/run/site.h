@@ -14,6 +14,9 @@
 
 #include <stdbool.h>
 
+/* In the state directory while an engine starts nothing: why, for `orch status`. */
+#define SITE_WAITING "waiting"
+
 struct site {
 	struct git_repo *repo; /* NULL: not in a git repository */
 	struct git_reader *reader;

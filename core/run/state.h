@@ -352,6 +352,8 @@ void reconcile_free(struct run *r);
 int mend_start(struct run *r, struct err *e) MUST_CHECK;
 /* Holds starts back while memory or disk is short. */
 void room_check(struct run *r);
+/* For `orch status`: why nothing starts; NULL: nothing keeps it any more. */
+void room_tell(struct run *r, const char *why);
 
 /* halt_commit.c: blocks for git, five seconds at most. */
 void halt_commit(struct run *r, struct rplan *p, enum halt_reason reason);

@@ -3,8 +3,10 @@
 
 #include "base/str.h"
 #include "os/cgroup.h"
+#include "os/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 struct reading {
 	const struct site *site;
@@ -187,12 +189,29 @@ static const char *containment_name(const struct config *config)
 		cgroup_probe(&why) == 0 ? CONFIG_CONTAINMENT_CGROUP : CONFIG_CONTAINMENT_SUBREAPER);
 }
 
+/* What an engine says that keeps it from starting anything; what a dead one said is not asked for.
+ */
+static int read_waiting(const struct site *site, char **ret, struct err *e)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	CLEANUP_STR char *path = path_join(site->state_dir, SITE_WAITING);
+	struct err none = ERR_INIT;
+	if (!path)
+		return err_nomem(e);
+	if (file_read(AT_FDCWD, path, 4096, &text, &none) < 0)
+		return 0;
+	*ret = buf_steal(&text);
+	return *ret ? 0 : err_nomem(e);
+}
+
 int status_read(const struct site *site, struct store *store, int64_t plan_id, struct status *ret,
 	struct err *e)
 {
 	struct reading r = {.site = site, .store = store, .status = ret, .err = e};
 	*ret = (struct status){.containment = containment_name(site->config)};
 	int code = site_engine(site, &ret->engine, e);
+	if (code == 0 && ret->engine.running)
+		code = read_waiting(site, &ret->waits, e);
 	if (code == 0 && store)
 		code = read_plans(&r, plan_id);
 	VEC_FREE(&r.by_id);
@@ -229,4 +248,5 @@ void status_deinit(struct status *s)
 	vec_foreach(p, &s->plans)
 		plan_deinit(p);
 	VEC_FREE(&s->plans);
+	free(s->waits);
 }

@@ -58,6 +58,7 @@ struct status_plan {
 struct status {
 	struct site_engine engine;
 	const char *containment; /* what the configured one comes to here; static */
+	char *waits;             /* why the engine starts nothing, NULL: it does; owned */
 	struct VEC(struct status_plan) plans;
 };
 

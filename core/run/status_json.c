@@ -82,7 +82,8 @@ json_t *status_json(const struct status *s)
 	json_t *plans = json_array();
 	vec_foreach(p, &s->plans)
 		plans = append(plans, plan_json(p));
-	return json_pack("{s:i, s:{s:b, s:o, s:s?}, s:o}", "version", 1, "engine", "running",
+	return json_pack("{s:i, s:{s:b, s:o, s:s?, s:o*}, s:o}", "version", 1, "engine", "running",
 		s->engine.running, "pid", s->engine.pid ? json_integer(s->engine.pid) : json_null(),
-		"containment", s->containment, "plans", plans);
+		"containment", s->containment, "waits", s->waits ? json_text(s->waits) : NULL,
+		"plans", plans);
 }

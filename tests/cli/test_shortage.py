@@ -8,6 +8,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -161,3 +162,20 @@ def test_a_limit_on_the_size_of_files(place):
     assert result.status == 74 and "database" in result.err, result
     place.dispatch(plan)
     assert place.task("a")["status"] == "passed"
+
+
+@pytest.mark.parametrize("key", ["ORCH_MIN_FREE_MEMORY", "ORCH_MIN_FREE_DISK"])
+def test_nothing_starts_without_room(place, key):
+    plan = place.plan("[task:a]\ncommand = touch a\n[task:b]\ncommand = touch b\n", isolation="none",
+                      max_agents=2)
+    process = place.popen("dispatch", plan, env={**place.env, key: "900000G"})
+    wait_until(lambda: "waiting: nothing new starts: free " in place.orch("status").out)
+    assert key[5:].lower() in place.orch("status", "--json").json["engine"]["waits"]
+    time.sleep(0.5)  # time in which it must not start; the test holds without it too
+    process.send_signal(signal.SIGINT)
+    assert place.finish(process).status == 130
+    assert {task["status"] for task in place.status()["tasks"]} == {"pending"}
+    assert place.db("SELECT * FROM attempt") == [] and not (place.path / "a").exists()
+    assert "waits" not in place.orch("status", "--json").json["engine"]
+    assert not (place.state_dir / "waiting").exists()
+    place.dispatch(plan)
