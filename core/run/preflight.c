@@ -6,10 +6,13 @@
 #include "base/str.h"
 #include "git/branchfile.h"
 #include "git/guard.h"
+#include "os/lock.h"
 #include "plan/plan.h"
 #include "plugin/probe.h"
+#include "unit/spec.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -395,6 +398,56 @@ static int check_baseline(const struct preflight *p, const struct plan *plan, co
 	return r == 0 && commit.hex[0] ? check_known_red(p, plan, &commit, &tree, d, e) : r;
 }
 
+/* ---- plans that work in the checkout itself ---- */
+
+struct others {
+	const struct preflight *p;
+	struct err *err;
+	bool found;
+	char plan[101];
+};
+
+static int note_other(void *ctx, const struct plan_row *row)
+{
+	struct others *o = ctx;
+	o->found = !row->worktrees;
+	snprintf(o->plan, sizeof(o->plan), "%s", row->name);
+	return 0;
+}
+
+/* 1: that ends the search. */
+static int note_at_work(void *ctx, const struct unit_row *row)
+{
+	struct others *o = ctx;
+	CLEANUP_STR char *lock =
+		str_printf("%s/units/%s/" UNIT_FILE_LOCK, o->p->site->state_dir, row->id);
+	if (!lock)
+		return err_nomem(o->err);
+	if (row->plan_id == o->p->plan_id)
+		return 0;
+	int r = store_plan(o->p->store, row->plan_id, note_other, o, o->err);
+	if (r == 0 && o->found)
+		r = lock_is_held(AT_FDCWD, lock, &o->found, o->err);
+	return r < 0 ? r : o->found;
+}
+
+/* Two of them at a time would be two agents in one tree. */
+static int check_others(const struct preflight *p, const struct facts *f, struct diags *d,
+	int *ret_status, struct err *e)
+{
+	struct others o = {.p = p, .err = e};
+	int r = store_each_open_unit(p->store, note_at_work, &o, e);
+	if (r <= 0)
+		return r;
+	diags_error(d, NULL, 0,
+		"agents of plan '%s', which an orch that died has left, are at work in '%s', and "
+		"the "
+		"tasks of '%s' would be in the same tree: `orch dispatch %s` takes them over first",
+		o.plan, p->site->root, f->name, o.plan);
+	*ret_status = EXIT_UNAVAILABLE;
+	return 0;
+}
+
 int preflight_plan(const struct preflight *p, struct diags *d, int *ret_status, struct err *e)
 {
 	CLEANUP_STR char *text = NULL;
@@ -415,6 +468,8 @@ int preflight_plan(const struct preflight *p, struct diags *d, int *ret_status, 
 	}
 	if (r == 0 && f.worktrees)
 		r = check_git(p, &f, d, &status, e);
+	else if (r == 0)
+		r = check_others(p, &f, d, &status, e);
 	if (r == 0 && !p->seen_machine)
 		check_room(p->site, d);
 	if (r == 0 && plan)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from conftest import wait_until
+from conftest import descendants, wait_until
 
 ONE = "[task:a]\ncommand = echo a > a\n"
 UNTIL_GO = "while [ ! -e $HOME/go ]; do sleep 0.02; done"
@@ -283,3 +283,20 @@ def test_a_cleanup_that_meets_the_next_engine(repo, tmp_path):
     assert repo.finish(process).status == 0
     assert repo.status("demo")["branch"] is None
     busy.end()
+
+
+def test_two_plans_in_the_checkout_itself(place):
+    first = place.plan("[task:a]\ncommand = touch up; while [ ! -e go ]; do sleep 0.05; done\n",
+                       isolation="none")
+    second = place.plan("[task:b]\ncommand = touch b\n", name="second", isolation="none")
+    process = place.popen("dispatch", first)
+    wait_until(lambda: (place.path / "up").exists())
+    process.kill()
+    place.finish(process)
+    err = place.orch("dispatch", second, status=69).err
+    assert "plan 'demo'" in err and "orch dispatch demo" in err
+    assert not (place.path / "b").exists()
+    (place.path / "go").touch()
+    wait_until(lambda: not descendants())
+    place.dispatch(second)  # nobody is at work any more
+    place.dispatch(first)
