@@ -32,6 +32,8 @@ int cmd_plan_check(struct cli *cli, int argc, char **argv)
 	status = cli_site_open_bare(cli, &at);
 	if (status == 0)
 		status = import_read(cli, at.site, path, &plan);
+	if (status == 0)
+		status = import_warn(cli, at.site, path, plan);
 	if (status == 0 && !cli->quiet)
 		printf("%s: plan '%s', %zu task%s: no mistakes\n", path, plan->name,
 			plan->tasks.count, plan->tasks.count == 1 ? "" : "s");
@@ -51,6 +53,8 @@ int cmd_plan_import(struct cli *cli, int argc, char **argv)
 	status = cli_site_open_change(cli, &at);
 	if (status == 0)
 		status = import_read(cli, at.site, path, &plan);
+	if (status == 0)
+		status = import_warn(cli, at.site, path, plan);
 	if (status == 0)
 		status = import_store(cli, &at, plan, PLAN_DRAFT, &id);
 	if (status == 0 && !cli->quiet)

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "git/git.h"
 #include "run/change.h"
+#include "run/preflight.h"
 #include "server/client.h"
 
 #define GIT_TIMEOUT_MS 60000
@@ -21,6 +22,18 @@ int import_read(struct cli *cli, const struct site *site, const char *path, stru
 	int r = plan_parse_file(path, &context, ret, &d, &e);
 	diags_print(&d, stderr);
 	diags_deinit(&d);
+	return r < 0 ? cli_error(cli, &e) : 0;
+}
+
+int import_warn(struct cli *cli, const struct site *site, const char *path, const struct plan *plan)
+{
+	struct diags d = DIAGS_INIT;
+	struct err e = ERR_INIT;
+	int r = preflight_installed(site, plan, path, &d);
+	diags_print(&d, stderr);
+	diags_deinit(&d);
+	if (r < 0)
+		err_nomem(&e);
 	return r < 0 ? cli_error(cli, &e) : 0;
 }
 

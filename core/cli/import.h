@@ -9,6 +9,10 @@
 /* Reads and checks a plan file against the site's shared invariants, printing every mistake. 0 or a
  * status. */
 int import_read(struct cli *cli, const struct site *site, const char *path, struct plan **ret);
+/* Warns of harnesses that are not installed; path is the plan file's, for the message. 0 or a
+ * status. */
+int import_warn(
+	struct cli *cli, const struct site *site, const char *path, const struct plan *plan);
 /*
  * Stores it: a new plan gets `status`; a changed one of the same name is updated, or refused as a
  * whole with its differences. PLAN_APPROVED also approves a draft of that name. 0 or an exit

@@ -63,7 +63,7 @@ struct plan_state {
 
 struct task {
 	char *name;
-	char *prompt;           /* exactly one of prompt and command is set; */
+	char *prompt;           /* prompt or command is set, or both; */
 	char *command;          /* the text of a prompt_file is in prompt */
 	char *harness;          /* NULL: the plan's */
 	char *tag;              /* NULL: none */

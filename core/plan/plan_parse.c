@@ -78,6 +78,10 @@ static int read_plan_section(struct parser *p, const struct ini_section *section
 			p->plan->has_invariants = true;
 			p->plan_invariants = entry->line;
 		}
+		if (str_eq(entry->key, "name") && str_eq(entry->value, "state"))
+			diags_error(p->d, p->file, entry->line,
+				"name: a plan cannot be called 'state', the refs of its attempts "
+				"would be those of saved states");
 	}
 	if (!ini_value(section, "name") && !section->duplicate)
 		diags_error(p->d, p->file, section->line, "[plan] needs a name");
@@ -144,22 +148,25 @@ static int read_prompt_file(struct parser *p, struct task *t, const struct ini_e
 	return t->prompt ? 0 : -ENOMEM;
 }
 
+/* A command may have a prompt, which it finds on its standard input. */
 static void check_work(struct parser *p, const struct ini_section *section)
 {
-	static const char *const keys[] = {"prompt", "prompt_file", "command", NULL};
-	const struct ini_entry *found[3];
-	size_t n = 0;
-	vec_foreach(entry, &section->entries)
-		if (name_table_find(keys, entry->key) >= 0)
-			found[n++] = entry;
-	if (n == 0)
+	const struct ini_entry *prompt = NULL, *command = NULL;
+	vec_foreach(entry, &section->entries) {
+		bool file = str_eq(entry->key, "prompt_file");
+		if (str_eq(entry->key, "command"))
+			command = entry;
+		if ((file || str_eq(entry->key, "prompt")) && prompt)
+			diags_error(p->d, p->file, entry->line,
+				"expected one of prompt and prompt_file, found %s besides %s on "
+				"line %u",
+				entry->key, prompt->key, prompt->line);
+		else if (file || str_eq(entry->key, "prompt"))
+			prompt = entry;
+	}
+	if (!prompt && !command)
 		diags_error(p->d, p->file, section->line,
 			"[task:%s] needs one of prompt, prompt_file and command", section->label);
-	for (size_t i = 1; i < n; i++)
-		diags_error(p->d, p->file, found[i]->line,
-			"expected one of prompt, prompt_file and command, found %s besides %s on "
-			"line %u",
-			found[i]->key, found[0]->key, found[0]->line);
 }
 
 static int read_task_entries(struct parser *p, const struct ini_section *section, struct task *t,

@@ -46,8 +46,9 @@ static int set_task_key(
 		buf_addf(why, "expected a value: a task has a prompt or a command");
 		return -EINVAL;
 	}
+	bool both = t->prompt && t->command;
 	int r = set_or_reset(spec, t, value, why);
-	if (r == 0 && work) {
+	if (r == 0 && work && !both) {
 		char **other = str_eq(spec->key, "prompt") ? &t->command : &t->prompt;
 		freep(other);
 		*other = NULL;

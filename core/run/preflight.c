@@ -220,19 +220,50 @@ static int note_harness(struct map *seen, const char *name)
 	return r == -EEXIST ? 0 : r;
 }
 
+/* NULL: the task has none. */
+static const char *harness_of(const struct config *c, const struct plan *plan, const struct task *t)
+{
+	const char *otherwise = c->orch.default_harness;
+	return t->harness      ? t->harness
+	       : plan->harness ? plan->harness
+	       : otherwise     ? otherwise
+	       : t->command    ? "shell"
+			       : NULL;
+}
+
+int preflight_installed(
+	const struct site *site, const struct plan *plan, const char *file, struct diags *d)
+{
+	CLEANUP_STR char *path = site_plugin_path(site);
+	struct map seen = MAP_INIT;
+	int r = path ? 0 : -ENOMEM;
+	vec_foreach(t, &plan->tasks) {
+		const char *name = harness_of(site->config, plan, t);
+		CLEANUP_STR char *found = NULL;
+		struct err why = ERR_INIT;
+		if (r < 0 || !name || map_get(&seen, name))
+			continue;
+		r = map_put(&seen, name, &seen);
+		if (r == 0)
+			r = plugin_find(
+				path, config_harness_plugin(site->config, name), &found, &why);
+		if (r == PLUGIN_MISSING)
+			diags_warning(d, file, t->harness ? t->line : 0, "%s: its tasks will fail",
+				why.msg);
+		if (r > 0)
+			r = 0;
+	}
+	map_deinit(&seen);
+	return r;
+}
+
 static int check_harnesses(const struct preflight *p, const struct plan *plan, struct diags *d)
 {
-	const char *otherwise = p->site->config->orch.default_harness;
 	struct map seen = MAP_INIT;
 	size_t without = 0;
 	int r = 0;
 	vec_foreach(t, &plan->tasks) {
-		const char *name = p->harness      ? p->harness
-				   : t->harness    ? t->harness
-				   : plan->harness ? plan->harness
-				   : otherwise     ? otherwise
-				   : t->command    ? "shell"
-						   : NULL;
+		const char *name = p->harness ? p->harness : harness_of(p->site->config, plan, t);
 		without += !name;
 		if (r == 0 && name)
 			r = note_harness(&seen, name);

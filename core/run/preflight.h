@@ -8,6 +8,7 @@
 #define RUN_PREFLIGHT_H
 
 #include "base/diag.h"
+#include "plan/plan.h"
 #include "run/site.h"
 #include "store/store.h"
 
@@ -38,5 +39,9 @@ int preflight_plan(
  */
 int preflight_harness(
 	const struct site *site, const char *name, struct diags *d, char **ret_text) MUST_CHECK;
+/* A warning for each harness of the plan that is not there; nothing is loaded. file: for the
+ * message. 0 or -ENOMEM. */
+int preflight_installed(const struct site *site, const struct plan *plan, const char *file,
+	struct diags *d) MUST_CHECK;
 
 #endif

@@ -209,3 +209,18 @@ def test_a_bad_plan_file_is_65_with_every_mistake(repo):
     assert f"{plan}:" in err and "gone" in err and "bogus" in err and "b" in err
     assert not list(repo.state_dir.glob("units/*"))
     assert repo.db("SELECT * FROM plan") == []
+
+
+def test_a_harness_that_is_not_here_is_a_warning_at_check(repo):
+    plan = repo.plan("[task:a]\nprompt = x\n[task:b]\nprompt = y\nharness = other\n"
+                     "[task:c]\ncommand = true\nharness = shell\n", harness="nowhere")
+    for verb in ("check", "import"):
+        result = repo.orch("plan", verb, plan)
+        first, second = result.err.splitlines()
+        assert first.startswith(f"{plan}: warning: harness 'nowhere' not found"), result
+        assert second.startswith(f"{plan}:7: warning: harness 'other' not found"), result
+
+
+def test_a_command_may_have_a_prompt(repo):
+    repo.dispatch(repo.plan("[task:a]\nprompt = Write it down.\ncommand = cat > told\n"))
+    assert repo.git("show", "orch/demo/integration:told").startswith("Write it down.")

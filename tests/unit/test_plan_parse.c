@@ -137,15 +137,16 @@ static void test_defaults(void **state)
 static void test_every_mistake_is_told_in_one_run(void **state)
 {
 	(void)state;
-	check_mistakes("[plan]\nname = ../x\nbase = --evil\nisolaton = none\nisolation = tree\n"
-		       "max_agents = 0\ncopy = /etc/passwd\ninvariants = nope\n"
-		       "[invariant:bad name]\ncommand = x\n"
-		       "[invariant:build]\nexpect = 256\ntimeout = soon\nadvisory = maybe\n"
-		       "[task:a]\nprompt = x\ncommand = y\nretry_max = -1\ngate = human-review\n"
-		       "depends_on = b, missing, b, bb\n"
-		       "[task:b]\ntimeout = 0\ninvariants = biuld\ndepends_on = bb\n"
-		       "[task:bb]\nprompt =\n"
-		       "[task]\n[tsak:c]\n[plan:x]\n[task:a]\nfoo = 1\n",
+	check_mistakes(
+		"[plan]\nname = ../x\nbase = --evil\nisolaton = none\nisolation = tree\n"
+		"max_agents = 0\ncopy = /etc/passwd\ninvariants = nope\n"
+		"[invariant:bad name]\ncommand = x\n"
+		"[invariant:build]\nexpect = 256\ntimeout = soon\nadvisory = maybe\n"
+		"[task:a]\nprompt = x\nprompt_file = y\nretry_max = -1\ngate = human-review\n"
+		"depends_on = b, missing, b, bb\n"
+		"[task:b]\ntimeout = 0\ninvariants = biuld\ndepends_on = bb\n"
+		"[task:bb]\nprompt =\n"
+		"[task]\n[tsak:c]\n[plan:x]\n[task:a]\nfoo = 1\n",
 		"2: error: name: expected a name, found '../x', which must begin with a letter or "
 		"a digit\n"
 		"3: error: base: expected a branch or commit, found '--evil'\n"
@@ -162,7 +163,8 @@ static void test_every_mistake_is_told_in_one_run(void **state)
 		"13: error: timeout: expected a duration such as 90s or 1h30m, or off, more than "
 		"0, found 'soon'\n"
 		"14: error: advisory: expected yes or no, found 'maybe'\n"
-		"17: error: expected one of prompt, prompt_file and command, found command besides "
+		"17: error: prompt_file: cannot read y: No such file or directory\n"
+		"17: error: expected one of prompt and prompt_file, found prompt_file besides "
 		"prompt on line 16\n"
 		"18: error: retry_max: expected a number from 0 to 1000000, found '-1'\n"
 		"19: error: gate: expected auto, human_review or human_approve, found "
@@ -182,6 +184,9 @@ static void test_every_mistake_is_told_in_one_run(void **state)
 		"30: error: duplicate section [task:a], first defined on line 15\n"
 		"30: error: [task:a] needs one of prompt, prompt_file and command\n"
 		"31: error: unknown key 'foo' in [task:a]\n");
+	check_mistakes("[plan]\nname = state\n[task:a]\nprompt = x\ncommand = y\n",
+		"2: error: name: a plan cannot be called 'state', the refs of its attempts would "
+		"be those of saved states\n");
 	check_mistakes("", " error: expected a [plan] section with a name\n"
 			   " warning: the plan has no [task:NAME] section\n");
 }
