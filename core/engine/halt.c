@@ -77,7 +77,8 @@ static uint32_t plan_halt_reasons(const struct engine *e, const struct engine_pl
 	uint32_t waiting, down, set = 0;
 	plan_count_waiting(e, p, &waiting, &down);
 	bool could_start = p->ready.count + p->delayed + waiting + p->parked + p->broke > 0;
-	uint32_t broken = p->candidates[TASK_ESCALATED] + p->candidates[TASK_FAILED];
+	/* TASK_FAILED was cut off, and goes on with the next start: nothing has failed for good. */
+	uint32_t broken = p->candidates[TASK_ESCALATED];
 	bool targets = p->init.select == SELECT_TARGETS;
 	bool done = p->n_candidates > 0 && plan_stage_passed(p) && plan_last_stage(p);
 
@@ -95,13 +96,13 @@ static uint32_t plan_halt_reasons(const struct engine *e, const struct engine_pl
 		set |= 1U << HALT_REVIEW_REQUIRED;
 	if (broken > 0)
 		set |= 1U << (targets ? HALT_TARGET_BLOCKED : HALT_FAILED);
-	if (plan_all_passed(p) && !targets)
+	if (plan_all_passed(p))
 		set |= 1U << HALT_COMPLETED;
 	if (targets && done)
 		set |= 1U << HALT_TARGET_COMPLETED;
 	if (p->n_candidates == 0 && p->n_tasks > 0)
 		set |= 1U << HALT_NO_MATCHING_TASKS;
-	else if (p->init.select == SELECT_FILTER && !plan_all_passed(p))
+	else if (p->init.select == SELECT_FILTER)
 		set |= 1U << HALT_FILTER_EXHAUSTED;
 	/* Nothing can run and nothing says why: the table has a hole, and hiding it would not help.
 	 */

@@ -78,6 +78,7 @@ def test_interrupted(repo, how):
     result = repo.finish(process)
     assert result.status == 130 and result.halt["reason"] == "interrupted", result
     assert (repo.task("a")["status"], repo.task("a")["outcome"]) == ("failed", "interrupted")
+    assert repo.status()["halt"]["also"] == []  # nothing has failed for good
     check(repo, "interrupted", 130, before)
 
 
@@ -108,6 +109,16 @@ def test_io_error(repo):
     assert repo.dispatch(plan).halt["reason"] == "completed"
     assert [repo.task(name)["attempt"] for name in ("a", "good")] == [1, 1]
     assert users(repo) == before
+
+
+@pytest.mark.parametrize("options, reason", [
+    (["--only=scope=medium"], "filter_exhausted"), (["--target=more"], "target_completed")])
+def test_a_choice_that_completes_the_plan(repo, options, reason):
+    result = repo.dispatch(repo.plan(GOOD + "[task:more]\ncommand = echo > more\ndepends_on = good\n"),
+                           *options)
+    assert result.halt["reason"] == reason and result.halt["exit_status"] == 0
+    assert repo.status()["halt"]["also"] == ["completed"]
+    assert repo.status()["status"] == "completed"
 
 
 @pytest.mark.parametrize("options, reason, also", [
@@ -274,5 +285,4 @@ depends_on = b
 def test_filters(repo, only, expected):
     result = repo.dispatch(repo.plan(FILTERED), *[f"--only={key}" for key in only])
     assert sorted(ran(result)) == expected
-    reason = {0: "no_matching_tasks", 3: "completed"}.get(len(expected), "filter_exhausted")
-    assert result.halt["reason"] == reason
+    assert result.halt["reason"] == ("filter_exhausted" if expected else "no_matching_tasks")

@@ -68,7 +68,7 @@ int promise_halt(const struct halt_facts *facts, struct err *e)
 	if ((n[TASK_AWAITING_REVIEW] > 0) != !!(all & (1U << HALT_REVIEW_REQUIRED)))
 		return err_set(e, BROKEN, "review: %u tasks wait, halt reasons %x",
 			n[TASK_AWAITING_REVIEW], all);
-	if ((n[TASK_ESCALATED] + n[TASK_FAILED] > 0) != !!(all & (1U << HALT_FAILED)))
+	if ((n[TASK_ESCALATED] > 0) != !!(all & (1U << HALT_FAILED)))
 		return err_set(
 			e, BROKEN, "failed: %u escalated, halt reasons %x", n[TASK_ESCALATED], all);
 	if ((n[TASK_PASSED] == total) != !!(all & (1U << HALT_COMPLETED)))
