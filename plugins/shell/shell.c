@@ -103,7 +103,7 @@ static int shell_wait(struct orch_agent *agent, struct orch_result *result)
 		result->outcome = ORCH_OUTCOME_OK;
 		return 0;
 	}
-	result->outcome = ORCH_OUTCOME_AGENT_ERROR;
+	result->outcome = ended.term_signal ? ORCH_OUTCOME_CRASHED : ORCH_OUTCOME_AGENT_ERROR;
 	describe_failure(agent, &ended);
 	result->text = agent->text;
 	return 0;

@@ -772,7 +772,7 @@ static void test_shell(void **state)
 	keeper_start(&k, "x");
 	send_task(&k, "shell", "kill -9 $$", json_pack("{s:s}", "command", "false"));
 	keeper_run(&k);
-	assert_string_equal(k.outcome, "agent_error");
+	assert_string_equal(k.outcome, "crashed");
 	assert_string_equal(k.text, "the command was ended by signal 9 (Killed)");
 	keeper_end(&k);
 
