@@ -83,7 +83,7 @@ def test_umask_limits_and_signals_are_the_callers(repo):
 
 @pytest.mark.parametrize("command,outcome,words", [
     ("exit 7", "agent_error", "status 7"),
-    ("kill -SEGV $$", "agent_error", "signal 11"),
+    ("kill -SEGV $$", "crashed", "signal 11"),
     ("kill -KILL $$", "crashed", "signal 9"),
     ("no-such-command-at-all", "agent_error", "status 127"),
     ("true", "no_change", "changed nothing"),
