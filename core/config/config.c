@@ -234,7 +234,9 @@ static void check_whole(const struct config *c, struct diags *d)
 		if (!inv->command)
 			diags_error(d, inv->file, inv->line, "[invariant:%s] needs a command",
 				inv->name);
-	if (c->retry.backoff_ms > c->retry.backoff_max_ms)
+	/* A lower maximum alone shortens the built-in wait. */
+	if (c->retry.backoff_ms > c->retry.backoff_max_ms &&
+		value_find(c, "retry", NULL, "backoff"))
 		diags_error(d, config_origin(c, "retry", NULL, "backoff"), 0,
 			"backoff: expected at most backoff_max");
 	const char *root = c->orch.worktree_root;

@@ -80,7 +80,9 @@ static void on_shortage_over(uv_timer_t *handle)
 static int64_t shortage_wait_ms(const struct run *r)
 {
 	const struct config_retry *c = &r->config->retry;
-	int64_t wait = c->backoff_ms > SHORTAGE_MIN_MS ? c->backoff_ms : SHORTAGE_MIN_MS;
+	int64_t wait = c->backoff_ms < c->backoff_max_ms ? c->backoff_ms : c->backoff_max_ms;
+	if (wait < SHORTAGE_MIN_MS)
+		wait = SHORTAGE_MIN_MS;
 	for (uint32_t i = 1; i < r->short_row && wait < c->backoff_max_ms; i++)
 		wait = 2 * wait < c->backoff_max_ms ? 2 * wait : c->backoff_max_ms;
 	return wait;

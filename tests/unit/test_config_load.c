@@ -221,6 +221,15 @@ static void test_every_mistake_is_told(void **state)
 	assert_int_equal(f->c->orch.max_agents, 4);
 }
 
+static void test_a_lower_maximum_shortens_the_built_in_wait(void **state)
+{
+	struct fixture *f = *state;
+	char *environment[] = {"ORCH_RETRY_BACKOFF_MAX=2s", NULL};
+	assert_int_equal(load(f, NULL, environment), 0);
+	check_mistakes(f, "");
+	assert_int_equal(f->c->retry.backoff_max_ms, 2000);
+}
+
 static void test_an_explicit_file_stands_in_for_the_repository_s(void **state)
 {
 	struct fixture *f = *state;
@@ -381,6 +390,7 @@ int main(void)
 			test_later_layers_win_and_each_value_has_an_origin, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_mistake_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(
+			test_a_lower_maximum_shortens_the_built_in_wait, setup, teardown),
 			test_an_explicit_file_stands_in_for_the_repository_s, setup, teardown),
 		cmocka_unit_test(test_the_user_file),
 		cmocka_unit_test_setup_teardown(test_home_is_filled_in, setup, teardown),
