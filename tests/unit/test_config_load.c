@@ -391,6 +391,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_every_mistake_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_lower_maximum_shortens_the_built_in_wait, setup, teardown),
+		cmocka_unit_test_setup_teardown(
 			test_an_explicit_file_stands_in_for_the_repository_s, setup, teardown),
 		cmocka_unit_test(test_the_user_file),
 		cmocka_unit_test_setup_teardown(test_home_is_filled_in, setup, teardown),
