@@ -23,14 +23,35 @@ static void on_flush(uv_timer_t *handle)
 	run_flush(handle->data);
 }
 
+static int note_reason(void *ctx, const struct task_row *row)
+{
+	char **ret = ctx;
+	*ret = str_dup(row->reason);
+	return 0;
+}
+
+/* Of a task that passes: what the person said when it was approved. */
+static char *approval_text(struct run *r, const struct engine_action *a)
+{
+	CLEANUP_STR char *said = NULL;
+	IGNORE(store_task(r->store, a->task_after.id, note_reason, &said, NULL));
+	return said && str_starts(said, "approved: ") ? TAKE(said)
+						      : str_dup("approved: by a person");
+}
+
 /* "<code>: <text>", or NULL. */
-static char *reason_text(const struct engine_action *a)
+static char *reason_text(struct run *r, const struct engine_action *a)
 {
 	const char *code =
 		a->code != OUTCOME_NONE ? outcome_name(a->code) : verdict_name(a->verdict);
+	const char *text = a->text && a->text[0] ? a->text : NULL;
 	if (!code[0])
 		return a->text ? str_dup(a->text) : NULL;
-	return a->text && a->text[0] ? str_printf("%s: %s", code, a->text) : str_dup(code);
+	if (!text && a->code == OUTCOME_NONE && a->verdict == VERDICT_APPROVED)
+		return approval_text(r, a);
+	if (!text && a->code == OUTCOME_OVER_BUDGET)
+		text = "its token budget is spent";
+	return text ? str_printf("%s: %s", code, text) : str_dup(code);
 }
 
 /* ---- saving ---- */
@@ -39,7 +60,7 @@ static int save_task(struct run *r, struct engine_action *a, struct err *e)
 {
 	const struct engine_task *t = &a->task_after;
 	struct live *l = live_get(r, a->task);
-	CLEANUP_STR char *reason = reason_text(a);
+	CLEANUP_STR char *reason = reason_text(r, a);
 	int code = 0;
 	if (a->to == TASK_ASSIGNED) {
 		/* A new attempt, perhaps right after the last one failed: nothing of that is under
@@ -149,7 +170,7 @@ static int copy_name(void *ctx, const struct task_row *row)
 
 static void tell_change(struct run *r, const struct engine_action *a)
 {
-	CLEANUP_STR char *reason = reason_text(a);
+	CLEANUP_STR char *reason = reason_text(r, a);
 	CLEANUP_STR char *fetched = NULL;
 	struct live *l = live_get(r, a->task);
 	if (!l)

@@ -74,6 +74,7 @@ def test_a_tasks_own_budget_is_its_own(repo):
         status=1)
     assert result.halt["reason"] == "failed"
     assert (repo.task("a")["status"], repo.task("a")["outcome"]) == ("escalated", "over_budget")
+    assert repo.task("a")["reason"].startswith("over_budget: ")
     assert repo.task("b")["status"] == "passed"
 
 

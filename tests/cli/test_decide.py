@@ -31,7 +31,7 @@ def test_an_approval_merges_and_completes(waiting):
 def test_an_approval_as_json(waiting):
     assert waiting.orch("approve", "a", "--reason=looks good", "--json").json == {
         "version": 1, "plan": "demo", "task": "a", "from": "awaiting_review", "to": "passed",
-        "refused": False, "reason": "approved", "plan_status": "completed"}
+        "refused": False, "reason": "approved: looks good", "plan_status": "completed"}
     assert "approved: looks good" in waiting.orch("log", "a").out
 
 

@@ -147,13 +147,29 @@ def test_gate_json(done):
     gate = done.orch("gate", "a", "--json").json
     assert list(gate) == ["version", "task", "attempt", "results"]
     assert (gate["version"], gate["task"], gate["attempt"]) == (1, "a", 2)
-    task = gate["results"][:2]
+    task = gate["results"]
     assert [list(r) for r in task] == [
         ["invariant", "passed", "exit_code", "signal", "timed_out", "cached", "red_before",
          "duration_ms", "stdout", "stderr"]] * 2
     assert [r["invariant"] for r in task] == ["fine", "second"]
     assert task[0]["stdout"] == "checked\n" and task[0]["passed"] is True
-    assert [r["stage"] for r in gate["results"][2:]] == ["merge", "merge"]
+    assert done.orch("gate", "a").out.count("(on the merged tree)") == 2
+
+
+def test_gate_json_of_a_red_merge(repo):
+    """Green where it was made, red on what another has merged meanwhile."""
+    wait = "while test ! -e $HOME/merged; do sleep 0.05; done; "
+    plan = repo.plan("[invariant:alone]\ncommand = test $(ls *.part | wc -l) = 1\n"
+                     "[task:a]\ncommand = touch a.part; touch $HOME/up\ninvariants = alone\n"
+                     f"[task:b]\ncommand = touch b.part; {wait}\ninvariants = alone\nretry_max = 0\n")
+    process = repo.popen("dispatch", plan)
+    wait_until((repo.home / "up").exists)
+    wait_until(lambda: repo.task("a")["status"] == "passed")
+    (repo.home / "merged").touch()
+    assert repo.finish(process).status == 1
+    own, merged = repo.orch("gate", "b", "--json").json["results"]
+    assert own["passed"] is True and "stage" not in own
+    assert merged["passed"] is False and merged["stage"] == "merge"
 
 
 def test_gate_of_an_earlier_attempt(done):
