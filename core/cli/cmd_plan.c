@@ -136,6 +136,8 @@ int cmd_plan_list(struct cli *cli, int argc, char **argv)
 			return status;
 		json |= val == 'j';
 	}
+	if (optind < argc)
+		return cli_usage(cli, "expected no operand, found '%s'", argv[optind]);
 	status = cli_site_open(cli, CLI_READ, &at);
 	json_t *list = json ? json_array() : NULL;
 	int r = 0;

@@ -64,6 +64,12 @@ static int lookup_result(struct cli *cli, struct lookup *l, const char *what)
 	int status = 0;
 	if (l->err->code) {
 		status = cli_error(cli, l->err);
+	} else if (l->matches == 0 && !l->name[0]) {
+		err_exit(l->err, EXIT_NOINPUT,
+			"there is no %s yet; write one, and type: orch dispatch "
+			"FILE",
+			what);
+		status = cli_error(cli, l->err);
 	} else if (l->matches == 0) {
 		err_exit(l->err, EXIT_NOINPUT, "no %s '%s'", what, l->name);
 		status = cli_error(cli, l->err);

@@ -122,7 +122,7 @@ static int read_layout(
 	repo->shallow = str_eq(line[2], "true");
 	repo->sha256 = str_eq(line[3], "sha256");
 	if (!repo->bare && !inside)
-		return err_set(e, -EINVAL,
+		return err_exit(e, EXIT_NOINPUT,
 			"'%s' is inside the repository's own directory; go to its work tree", dir);
 	if (str_replace(&repo->git_dir, line[4]) < 0 || str_replace(&repo->common_dir, line[5]) < 0)
 		return err_nomem(e);

@@ -291,7 +291,7 @@ static int read_all(struct parser *p, const struct ini *ini, const struct plan_c
 	if (r < 0)
 		return r;
 	if (!p->plan_line)
-		diags_error(p->d, p->file, 0, "expected a [plan] section with a name");
+		diags_error(p->d, p->file, 1, "expected a [plan] section with a name");
 	if (p->plan->tasks.count == 0)
 		diags_warning(p->d, p->file, 0, "the plan has no [task:NAME] section");
 	struct plan_source source = {p->file, p->places.items, p->plan_invariants};

@@ -183,6 +183,9 @@ static int site_make_state(const struct site *s, struct err *e)
 		return r;
 	}
 	CLEANUP(closep) int fd = open(s->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOTDIR)
+		return err_exit(e, EXIT_CANTCREAT,
+			"'%s' is in the way of the state directory; move it away", s->state_dir);
 	if (fd < 0)
 		return err_errno(e, -errno, "cannot open the state directory '%s'", s->state_dir);
 	if (fd_on_network_fs(fd))

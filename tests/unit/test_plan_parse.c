@@ -187,8 +187,8 @@ static void test_every_mistake_is_told_in_one_run(void **state)
 	check_mistakes("[plan]\nname = state\n[task:a]\nprompt = x\ncommand = y\n",
 		"2: error: name: a plan cannot be called 'state', the refs of its attempts would "
 		"be those of saved states\n");
-	check_mistakes("", " error: expected a [plan] section with a name\n"
-			   " warning: the plan has no [task:NAME] section\n");
+	check_mistakes("", " warning: the plan has no [task:NAME] section\n"
+			   "1: error: expected a [plan] section with a name\n");
 }
 
 static void test_unknown_dependencies_are_told_with_a_suggestion(void **state)
