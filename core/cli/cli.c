@@ -49,6 +49,12 @@ void cli_help(const struct cli *cli, FILE *out)
 	fputs("\nEverywhere: --help, -C DIR, --config FILE, --log-level LEVEL, --quiet\n", out);
 }
 
+void cli_set_log_level(struct cli *cli, const char *name, enum log_level level)
+{
+	cli->log_level = name;
+	log_set_level(level);
+}
+
 /* Options that are the same everywhere. Returns whether val was one of them. */
 static bool global_option(struct cli *cli, int val, int *ret_status)
 {
@@ -68,7 +74,7 @@ static bool global_option(struct cli *cli, int val, int *ret_status)
 				"--log-level: expected error, warning, info or debug, not '%s'",
 				optarg);
 		else
-			log_set_level(level);
+			cli_set_log_level(cli, optarg, level);
 		return true;
 	case 1003:
 		printf("orch %s\n", ORCH_VERSION);

@@ -24,6 +24,7 @@ struct cli {
 	/* Options that every verb takes. */
 	const char *dir;
 	const char *config_file;
+	const char *log_level; /* a name that is one; NULL: what the configuration says */
 	bool quiet;
 	struct spawn_origin origin;
 	int signal_fd; /* SIGINT, SIGTERM, SIGHUP; blocked since before anything else happened */
@@ -80,6 +81,9 @@ enum cli_need {
 	CLI_READ,  /* *ret_store may be NULL: nothing was ever dispatched here */
 	CLI_WRITE, /* state directory made, lock held, database migrated */
 };
+
+/* --log-level; name is borrowed. */
+void cli_set_log_level(struct cli *cli, const char *name, enum log_level level);
 
 struct cli_site {
 	struct site *site;

@@ -61,10 +61,13 @@ static int report(struct checks *c, const struct one *o, const struct check_resu
 {
 	if (c->results)
 		return json_array_append_new(c->results,
-			json_pack("{s:s, s:b, s:b, s:i, s:i, s:b, s:I, s:o, s:o}", "invariant",
+			json_pack("{s:s, s:b, s:b, s:o, s:o, s:b, s:I, s:o, s:o}", "invariant",
 				o->name, "passed", passed, "advisory", o->advisory, "exit_code",
-				r->exit.exit_code, "signal", r->exit.signal, "timed_out",
-				r->exit.cause == CAUSE_TIMED_OUT, "duration_ms",
+				r->exit.exit_code >= 0 ? json_integer(r->exit.exit_code)
+						       : json_null(),
+				"signal",
+				r->exit.signal ? json_integer(r->exit.signal) : json_null(),
+				"timed_out", r->exit.cause == CAUSE_TIMED_OUT, "duration_ms",
 				(json_int_t)r->exit.duration_ms, "stdout", json_text(r->out),
 				"stderr", json_text(r->errout)));
 	printf("%s: %s%s\n", o->name, passed ? "passed" : "failed",

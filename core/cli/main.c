@@ -105,7 +105,7 @@ static int leading_options(struct cli *cli, int argc, char **argv, int *ret_at)
 					"debug\n");
 				return EXIT_USAGE;
 			}
-			log_set_level(level);
+			cli_set_log_level(cli, optarg, level);
 			break;
 		case 1003:
 			printf("orch %s\n", ORCH_VERSION);

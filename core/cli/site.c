@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include "base/log.h"
 #include "server/client.h"
 
 extern char **environ;
+
+/* The flag is the last layer, also where the configuration is shown. --quiet leaves warnings. */
+static int set_log_level(const struct cli *cli, struct config *config, struct err *e)
+{
+	if (cli->log_level &&
+		config_set(config, "log", NULL, "level", cli->log_level, "--log-level", e) < 0)
+		return e->code;
+	enum log_level level = config->log.level;
+	log_set_level(cli->quiet && level > LOG_LEVEL_WARNING ? LOG_LEVEL_WARNING : level);
+	return 0;
+}
 
 static int open_site(struct cli *cli, bool need_state, bool look, struct cli_site *ret)
 {
@@ -21,6 +33,8 @@ static int open_site(struct cli *cli, bool need_state, bool look, struct cli_sit
 	int r = site_open(&options, &ret->site, &d, &e);
 	diags_print(&d, stderr);
 	diags_deinit(&d);
+	if (r == 0)
+		r = set_log_level(cli, ret->site->config, &e);
 	return r < 0 ? cli_error(cli, &e) : 0;
 }
 

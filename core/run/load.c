@@ -296,6 +296,10 @@ static int read_init(void *ctx, const struct plan_row *row)
 	load_plan_init(load->run, row, &load->init);
 	load->init.admit = load->plan->admit;
 	load->init.cap = load->plan->cap;
+	if (row->paused && load->plan->admit == ADMIT_ALL)
+		run_warn(load->run,
+			"plan '%s' is paused: nothing of it starts before `orch resume %s`",
+			row->name, row->name);
 	const struct run_select *select = plan_select(load->run, load->plan);
 	load->init.select = run_select_kind(select);
 	load->init.stages = select ? (uint16_t)select->targets.count : 0;

@@ -88,13 +88,14 @@ static void setup_done(struct live *l, struct command_result *result)
 		return;
 	}
 	size_t len = result->errout ? strlen(result->errout) : 0;
+	size_t cut = len > 500 ? len - 500 : 0;
+	CLEANUP_STR char *said = len ? str_trimmed(result->errout + cut, len - cut) : NULL;
 	CLEANUP_STR char *text =
 		result->failed_to_run
 			? str_printf("the set-up command could not be run: %s", result->err.msg)
 			: str_printf("the set-up command failed (%s): %s",
 				  result->exit.text ? result->exit.text : "no reason",
-				  len > 500 ? result->errout + len - 500
-					    : (len ? result->errout : ""));
+				  said ? said : "");
 	run_post(l->run,
 		(struct engine_event){.kind = EVENT_PREPARED,
 			.task = l->index,

@@ -181,7 +181,9 @@ static void client_line(struct client *c, const char *line, size_t len)
 	json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
 	if (!json_is_object(request)) {
 		client_send(
-			c, methods_error(NULL, -32700, NULL, "not a JSON object: %s", why.text));
+			c, request ? methods_error(NULL, -32600, NULL,
+					     "expected one request, a JSON object")
+				   : methods_error(NULL, -32700, NULL, "not JSON: %s", why.text));
 		json_decref(request);
 		return;
 	}

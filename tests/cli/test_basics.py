@@ -47,6 +47,14 @@ def test_what_is_not_there_is_a_usage_error(place, args):
     place.orch(*args, status=64)
 
 
+def test_the_level_of_the_log(place):
+    def level(*options):
+        values = place.orch(*options, "config", "show", "--json").json["values"]
+        return next((v["value"], v["origin"]) for v in values if v["key"] == "level")
+    assert level() == ("info", "built in")
+    assert level("--log-level=debug") == ("debug", "--log-level")
+
+
 def test_a_dispatched_task_ends_in_the_integration_branch(repo):
     repo.orch("dispatch", repo.plan("[task:one]\ncommand = echo hello > file\n"))
     assert repo.git("show", "orch/demo/integration:file") == "hello"

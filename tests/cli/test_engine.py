@@ -91,6 +91,7 @@ def test_rpc(ticker):
     assert call(ticker.repo, "status")["result"]["phase"] == "running"
     assert call(ticker.repo, "no.such")["error"]["code"] == -32601
     assert call(ticker.repo, None, raw="not json")["error"]["code"] == -32700
+    assert call(ticker.repo, None, raw="[]")["error"]["code"] == -32600
     assert call(ticker.repo, None, raw='{"id":1,"id":2}')["error"]["code"] == -32700
     assert call(ticker.repo, "operate", {"kind": "explode"})["error"]["code"] == -32602
     assert call(ticker.repo, "operate", {"kind": "approve"})["error"]["code"] == -32602
@@ -195,6 +196,17 @@ def test_an_engine_freezes_and_thaws_what_it_adopts(ticker):
 
 
 def test_pause_without_an_engine_holds_the_start(repo):
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = touch a\n[task:b]\ncommand = touch b\n"))
+    repo.orch("plan", "approve", "demo")
+    repo.orch("pause", "demo")
+    process = repo.popen("dispatch", "demo")
+    wait_until(lambda: repo.orch("status", "--json").json["engine"]["running"])
+    wait_until(lambda: repo.orch("resume", "demo", status=None).status == 0)
+    result = repo.finish(process)
+    assert result.status == 0 and "plan 'demo' is paused" in result.err, result
+
+
+def test_pause_of_a_task_without_an_engine_holds_its_start(repo):
     repo.orch("plan", "import", repo.plan("[task:a]\ncommand = touch a\n[task:b]\ncommand = touch b\n"))
     repo.orch("plan", "approve", "demo")
     repo.orch("pause", "demo/a")
