@@ -36,6 +36,8 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 			(after->retries_used > t->db.row.retries_used || a->to == TASK_ESCALATED))
 			check_fail(w, "task %u: attempt %u was held against it", i, after->attempt);
 	}
+	if (a->to == TASK_ASSIGNED && w->hold)
+		check_fail(w, "task %u: started while nothing may start", i);
 	w->started_this_run += a->to == TASK_ASSIGNED;
 	w->started_this_run -= a->from == TASK_ASSIGNED && a->to == TASK_PENDING && w->engine_began;
 	if (a->to == TASK_PASSED && w->worktrees && (!t->committed[after->attempt] || !t->merged))

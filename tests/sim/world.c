@@ -90,6 +90,7 @@ static void note_call(void *ctx, const struct engine_call *call)
 static struct engine *new_engine(struct world *w)
 {
 	struct engine_config config = w->config;
+	config.hold = w->hold;
 	if (w->record) {
 		buf_reset(w->record);
 		engine_call_write_head(w->record, "sim");
@@ -109,8 +110,9 @@ void world_close(struct world *w)
 
 void world_boot(struct world *w)
 {
+	w->hold = world_chance(w, 5);
 	w->engine = new_engine(w);
-	w->halted = w->draining = w->faulted = w->hold = false;
+	w->halted = w->draining = w->faulted = false;
 	w->started_this_run = 0;
 	uint32_t index, plan, one, two;
 	const struct engine_breaker_init closed = {0};
