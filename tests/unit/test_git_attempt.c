@@ -263,7 +263,8 @@ static void test_worktree_is_gone(void **state)
 {
 	struct fixture *f = *state;
 	sh(wt, "rm -rf '%s'", wt);
-	struct git_attempt_result res = commit(f, 1, -ENOENT);
+	struct git_attempt_result res = commit(f, 1, GIT_UNCOMMITTABLE);
+	assert_non_null(strstr(res.why, "is gone"));
 	git_attempt_result_deinit(&res);
 	assert_clean_retry(f);
 }
