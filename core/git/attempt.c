@@ -164,7 +164,7 @@ static int uncommittable(struct git_attempt_result *res, const char *what, struc
 	CLEANUP_BUF struct buf why = BUF_INIT;
 	size_t n = strv_len(res->paths);
 	buf_adds(&why, what);
-	for (size_t i = 0; i < n && i < 10; i++)
+	for (size_t i = 0; res->paths && i < n && i < 10; i++)
 		buf_addf(&why, "%s '%s'", i ? "," : ":", res->paths[i]);
 	if (n > 10)
 		buf_addf(&why, " and %zu more", n - 10);
