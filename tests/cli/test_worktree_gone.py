@@ -24,6 +24,19 @@ def test_by_its_agent(repo):
     assert repo.task("other")["attempt"] == 1
 
 
+def test_a_link_in_its_place(repo):
+    """What it leads to is neither committed nor touched."""
+    other = repo.home / "other"
+    other.mkdir()
+    (other / "kept").write_text("mine\n")
+    repo.dispatch(repo.plan(
+        '[task:a]\ncommand = if [ $ORCH_ATTEMPT = 1 ]; then p="$PWD"; rm -rf "$p"; '
+        'ln -s $HOME/other "$p"; else echo a > a; fi\n'))
+    assert repo.task("a")["attempt"] == 2
+    assert [path.name for path in other.iterdir()] == ["kept"]
+    assert "kept" not in repo.git("log", "--all", "--name-only", "--format=")
+
+
 def test_by_its_agent_each_time(repo):
     plan = repo.plan('[task:a]\ncommand = rm -rf "$PWD"\nretry_max = 1\n' + OTHER)
     result = repo.dispatch(plan, status=1)
