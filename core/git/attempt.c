@@ -515,15 +515,13 @@ static int settle(struct job *j, const struct git_oid *commit, struct err *e)
 	return rename(j->index, index) < 0 ? err_errno(e, -errno, "cannot replace '%s'", index) : 0;
 }
 
-/* Whoever removed it, there is nothing that a later try would find. What a link in its place leads
- * to is no work of the agent's. */
+/* Whoever did it, a later try would find no more. */
 static int check_worktree(const struct job *j, struct git_attempt_result *res, struct err *e)
 {
-	const char *path = j->a->worktree;
-	struct stat st;
-	if (lstat(path, &st) == 0 ? S_ISDIR(st.st_mode) : errno != ENOENT && errno != ENOTDIR)
+	const char *trouble = git_worktree_trouble(j->a->worktree);
+	if (!trouble)
 		return 0;
-	CLEANUP_STR char *what = str_printf("the worktree '%s' is gone", path);
+	CLEANUP_STR char *what = str_printf("the worktree '%s' %s", j->a->worktree, trouble);
 	return what ? uncommittable(res, what, e) : err_nomem(e);
 }
 

@@ -433,29 +433,19 @@ static int mend_index(const struct git_ctx *ctx, const char *path, const char *a
 	return run_in(ctx, path, admin, argv, e);
 }
 
-/* What was left of it is nothing that anybody has committed. */
-static int make_anew(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
-	char ***ret_changed, struct err *e)
+const char *git_worktree_trouble(const char *path)
 {
-	int r = git_worktree_prepare(ctx, path, commit, NULL, e);
-	if (r == 0 && strv_add(ret_changed, ".") < 0)
-		r = err_nomem(e);
-	return r;
+	struct stat st;
+	if (lstat(path, &st) == 0 ? !S_ISDIR(st.st_mode) : errno == ENOENT || errno == ENOTDIR)
+		return "is gone";
+	return access(path, R_OK | X_OK) < 0 && errno == EACCES ? "cannot be read" : NULL;
 }
 
-int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
+static int reset_tracked(const struct git_ctx *ctx, const char *path, const char *admin,
 	const struct git_oid *commit, char ***ret_changed, struct err *e)
 {
-	CLEANUP_STR char *admin = NULL;
-	CLEANUP_STRV char **changed = NULL;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
-	struct stat st;
-	int r = git_worktree_admin_dir(ctx, path, &admin, e);
-	*ret_changed = NULL;
-	if (r == -ENOENT || (r == 0 && (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))))
-		return make_anew(ctx, path, commit, ret_changed, e);
-	if (r == 0)
-		r = mend_git_file(path, admin, e);
+	int r = mend_git_file(path, admin, e);
 	if (r == 0)
 		r = mend_index(ctx, path, admin, commit, e);
 	if (r < 0)
@@ -465,11 +455,35 @@ int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	struct git_cmd cmd = {.argv = diff, .dir = path, .git_dir = admin};
 	r = git_run_ok(ctx, &cmd, &o, e);
 	if (r == 0 && o.out.len > 0)
-		r = git_split_z(&o.out, &changed, e);
-	if (r == 0 && (changed || !head_is_at(admin, commit)))
+		r = git_split_z(&o.out, ret_changed, e);
+	if (r == 0 && (*ret_changed || !head_is_at(admin, commit)))
 		r = checkout(ctx, path, admin, commit, e);
-	if (r < 0)
+	return r;
+}
+
+int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
+	const struct git_oid *commit, char ***ret_changed, struct err *e)
+{
+	CLEANUP_STR char *admin = NULL;
+	CLEANUP_STRV char **changed = NULL;
+	struct err why = ERR_INIT;
+	int r = git_worktree_admin_dir(ctx, path, &admin, &why);
+	if (r == 0)
+		r = git_worktree_trouble(path)
+			    ? -ENOENT
+			    : reset_tracked(ctx, path, admin, commit, &changed, &why);
+	/* Whatever an invariant did to it: all that counts was committed before. */
+	if (r < 0 && !given_up(r)) {
+		why = ERR_INIT;
+		r = git_worktree_prepare(ctx, path, commit, NULL, &why);
+		if (r == 0 && !changed && strv_add(&changed, ".") < 0)
+			r = err_nomem(&why);
+	}
+	if (r < 0) {
+		if (e)
+			*e = why;
 		return r;
+	}
 	*ret_changed = TAKE(changed);
 	return 0;
 }

@@ -44,9 +44,16 @@ int git_worktree_continue(const struct git_ctx *ctx, const char *path, const str
 	struct err *e) MUST_CHECK;
 
 /*
+ * What keeps path from being used as a worktree, to be told after its name: "is gone" (also where
+ * something else stands there, or a link: what that leads to is nobody's work), or "cannot be
+ * read". NULL: nothing. Static.
+ */
+const char *git_worktree_trouble(const char *path);
+
+/*
  * After invariants: tracked files back to commit, HEAD detached there; untracked files stay.
  * *ret_changed (owned strv, NULL when none): tracked paths that were not as in commit; "." where
- * the whole worktree was gone and is made anew.
+ * the whole worktree was gone, or unreadable, and is made anew.
  */
 int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	const struct git_oid *commit, char ***ret_changed, struct err *e) MUST_CHECK;

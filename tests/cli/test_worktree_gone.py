@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: MIT
 """A worktree that somebody removed costs the attempt that was in it, and nobody else anything."""
 
+import json
+import os
+import pathlib
 import shutil
 import signal
+import subprocess
+import tempfile
 
-from conftest import wait_until
+import pytest
+
+from conftest import orch_bin, wait_until
 
 OTHER = "[task:other]\ncommand = echo other > other\n"
 
@@ -81,3 +88,67 @@ def test_before_its_gate(repo):
     shutil.rmtree(worktree(repo, "a"))
     repo.dispatch(plan)
     assert repo.task("a")["status"] == "passed"
+
+
+@pytest.fixture
+def ordinary():
+    """run(command...): as a user whom permissions bind, in a repository of its own; orch is copied to
+    where that user finds it."""
+    root = os.geteuid() == 0
+    base = pathlib.Path(tempfile.mkdtemp(prefix="orch-ordinary-", dir="/tmp"))
+    built = pathlib.Path(orch_bin()).parent
+    for name in ("orch", "orch-shim"):
+        shutil.copy(built / name, base)
+    (base / "plugins").mkdir()
+    shutil.copy(built / "plugins" / "orch-harness-shell.so", base / "plugins")
+    (base / "repo").mkdir()
+    env = {**os.environ, "HOME": str(base), "XDG_STATE_HOME": str(base / "state"),
+           "XDG_CONFIG_HOME": str(base / "config"), "ORCH_MIN_FREE_MEMORY": "0",
+           "ORCH_MIN_FREE_DISK": "0", "ORCH_RETRY_BACKOFF": "10ms"}
+    if root:
+        subprocess.run(["chown", "-R", "65534:65534", base], check=True)
+
+    def run(*command, status=0):
+        who = {"user": 65534, "group": 65534, "extra_groups": []} if root else {}
+        result = subprocess.run(command, cwd=base / "repo", env=env, capture_output=True, text=True,
+                                timeout=120, **who)
+        assert result.returncode == status, result
+        return result.stdout
+    run.orch = base / "orch"
+    run("sh", "-ec", "git init -q -b main; git config user.name a; git config user.email a@b;"
+        " echo hi > f; git add f; git commit -qm first")
+    yield run
+    subprocess.run(["chmod", "-R", "u+rwx", base], check=True)
+    shutil.rmtree(base)
+
+
+def test_a_worktree_without_permissions(ordinary):
+    """Unreadable by its agent, by an invariant, and such that nothing in it can be replaced."""
+    plan = """[plan]
+name = demo
+harness = shell
+[invariant:locks]
+command = if mkdir $HOME/once; then chmod 000 .; fi
+[invariant:writes]
+command = echo more >> f; chmod 555 .
+[task:a]
+command = chmod 000 .
+retry_max = 0
+[task:b]
+command = echo b > b
+invariants = locks
+[task:c]
+command = echo c > c
+invariants = writes
+[task:d]
+command = echo d > d; chmod 555 .
+"""
+    ordinary("sh", "-c", 'printf %s "$1" > ../plan.ini', "sh", plan)
+    ordinary(ordinary.orch, "dispatch", "../plan.ini", status=1)
+    tasks = {task["name"]: (task["status"], task["outcome"], task["attempt"]) for task in json.loads(
+        ordinary(ordinary.orch, "status", "--json"))["plans"][0]["tasks"]}
+    assert tasks == {"a": ("escalated", "uncommittable", 1), "b": ("passed", "ok", 1),
+                     "c": ("passed", "ok", 1), "d": ("passed", "ok", 1)}
+    assert ordinary("git", "show", "orch/demo/integration:f") == "hi\n"
+    ordinary(ordinary.orch, "cleanup", "--force", "demo")
+    assert ordinary("git", "worktree", "list").count("\n") == 1
