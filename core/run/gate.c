@@ -189,10 +189,10 @@ static void describe_red(struct judge *g)
 	buf_addf(&g->red, "%s%s: ", g->red.len ? "; " : "", c->name);
 	if (g->row.timed_out)
 		buf_adds(&g->red, "timed out");
-	else if (g->row.exit_code < 0)
-		buf_adds(&g->red, "could not be run");
 	else if (g->row.signal)
 		buf_addf(&g->red, "signal %lld", (long long)g->row.signal);
+	else if (g->row.exit_code < 0)
+		buf_adds(&g->red, "could not be run");
 	else
 		buf_addf(&g->red, "exit %lld", (long long)g->row.exit_code);
 	if (g->row.red_before)

@@ -471,9 +471,8 @@ static int check_others(const struct preflight *p, const struct facts *f, struct
 	if (r <= 0)
 		return r;
 	diags_error(d, NULL, 0,
-		"agents of plan '%s', which an orch that died has left, are at work in '%s', and "
-		"the "
-		"tasks of '%s' would be in the same tree: `orch dispatch %s` takes them over first",
+		"agents of plan '%s', which an orch that died has left, are at work in '%s', the "
+		"tree of the tasks of '%s', too: `orch dispatch %s` takes them over first",
 		o.plan, p->site->root, f->name, o.plan);
 	*ret_status = EXIT_UNAVAILABLE;
 	return 0;

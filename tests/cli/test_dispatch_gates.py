@@ -246,3 +246,11 @@ def test_nothing_is_left_of_a_completed_plan(repo):
     root, = (repo.home / "state" / "orch").iterdir()
     assert list(root.iterdir()) == []
     assert wait_until(lambda: not list(repo.state_dir.glob("git-*.*")))
+
+
+def test_the_reason_tells_how_an_invariant_ended(repo):
+    repo.dispatch(repo.plan(
+        "[invariant:killed]\ncommand = kill -9 $$\n[invariant:red]\ncommand = exit 7\n"
+        "[task:a]\ncommand = echo a > a\ninvariants = killed, red\nretry_max = 0\n"), status=1)
+    assert repo.task("a")["reason"].startswith("gate_failed: killed: signal 9")
+    assert "; red: exit 7" in repo.task("a")["reason"]
