@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Each fsync and each fork of a dispatch fails once, and a spread of its other calls. Either the
 dispatch goes on, or it ends with 74 and says why, with nothing left running and nothing marked as
-done that is not and nothing held against a task; the same command then brings the plan to its end. ORCH_FAULT_ALL=1 takes each of
-the other calls too."""
+done that is not and nothing held against a task; the same command then brings the plan to its end.
+ORCH_FAULT_ALL=1 takes each of the other calls too."""
 
 import pytest
 
