@@ -66,6 +66,17 @@ int err_prefix(struct err *e, const char *fmt, ...)
 	return e->code;
 }
 
+bool err_is_shortage(int code)
+{
+	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
+}
+
+bool err_is_machine(int code)
+{
+	return err_is_shortage(code) || code == -ENOSPC || code == -EDQUOT || code == -EFBIG ||
+	       code == -EIO || code == -EROFS;
+}
+
 int err_status(const struct err *e)
 {
 	if (e->status)

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 
 /* Exit statuses of every command, after sysexits(3). */
 enum exit_status {
@@ -52,6 +53,12 @@ static inline int err_nomem(struct err *e)
 
 /* Puts "<context>: " before the message and returns e's code. */
 int err_prefix(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Whether the code says that the machine has run out of what others may give back: descriptors,
+ * processes, memory. */
+bool err_is_shortage(int code);
+/* The same, or of a disk that is full or fails: nothing that orch runs is to blame. */
+bool err_is_machine(int code);
 
 /* The exit status for e: its own, else the one its code stands for (never 0). */
 int err_status(const struct err *e);

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
 #include "os/sock.h"
@@ -53,7 +54,7 @@ static int read_answer(int fd, struct buf *line, struct err *e)
 
 static int send_request(int fd, json_t *request, struct err *e)
 {
-	CLEANUP(freep) char *text = json_dumps(request, JSON_COMPACT);
+	CLEANUP(freep) char *text = json_text_dump(request, JSON_COMPACT);
 	if (!text)
 		return err_nomem(e);
 	int r = fd_write_all(fd, text, strlen(text));
@@ -73,7 +74,7 @@ int agent_tell(struct cli *cli, const char *type, json_t *data)
 		data ? data : json_object());
 	if (!token || !request) {
 		json_decref(request);
-		return token ? EXIT_SOFTWARE : EXIT_USAGE;
+		return token ? cli_no_memory(cli) : EXIT_USAGE;
 	}
 	int r = sock_connect_path(path, &fd, &e);
 	if (r < 0)
@@ -85,7 +86,10 @@ int agent_tell(struct cli *cli, const char *type, json_t *data)
 	json_decref(request);
 	if (r < 0)
 		return cli_error(cli, &e);
-	json_t *answer = json_loadb(line.data, line.len, JSON_DISABLE_EOF_CHECK, NULL);
+	json_t *answer = NULL;
+	if (json_text_parse(buf_cstr(&line), line.len, JSON_DISABLE_EOF_CHECK, &answer, NULL) ==
+		-ENOMEM)
+		return cli_no_memory(cli);
 	const char *said = json_string_value(json_object_get(answer, "type"));
 	int status = 0;
 	if (!str_eq(said, "ok")) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cli/version.h"
@@ -126,16 +127,22 @@ void cli_print_safe(FILE *out, const char *text)
 	fputs(safe ? safe : "(out of memory)", out);
 }
 
+int cli_put_json(json_t *value)
+{
+	CLEANUP(freep)
+	char *text = value ? json_text_dump(value, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	json_decref(value);
+	if (text)
+		puts(text);
+	return text ? 0 : -ENOMEM;
+}
+
 int cli_print_json(json_t *value)
 {
-	if (!value || json_dumpf(value, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER) < 0) {
-		json_decref(value);
-		fprintf(stderr, "orch: cannot write JSON: out of memory or a write error\n");
-		return EXIT_SOFTWARE;
-	}
-	json_decref(value);
-	putchar('\n');
-	return cli_flush(0);
+	if (cli_put_json(value) == 0)
+		return cli_flush(0);
+	fprintf(stderr, "orch: out of memory\n");
+	return EXIT_IO;
 }
 
 int cli_flush(int status)

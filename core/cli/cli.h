@@ -137,8 +137,10 @@ int cli_find_task(struct cli *cli, struct store *s, const char *name, struct cli
 
 /* Prints text with control characters escaped. */
 void cli_print_safe(FILE *out, const char *text);
-/* json_dumpf to stdout with a newline; takes the reference. Returns an exit status. */
-
+/* One line of JSON on stdout; takes the reference, and NULL for want of memory. 0 or -ENOMEM; the
+ * stream knows of its own errors. */
+int cli_put_json(json_t *value);
+/* The same, flushed. Returns an exit status. */
 int cli_print_json(json_t *value);
 /* 0, or 74 when standard output could not be written. */
 int cli_flush(int status);

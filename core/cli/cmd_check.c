@@ -93,7 +93,7 @@ static int run_checks(struct checks *c)
 		bool passed = check_passed(&r, o->expect);
 		c->red += !passed && !o->advisory;
 		if (report(c, o, &r, passed) < 0)
-			return EXIT_SOFTWARE;
+			return cli_no_memory(c->cli);
 		if (r.interrupted)
 			return EXIT_INTERRUPTED;
 	}

@@ -143,19 +143,22 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 
 /* ---- which plan ---- */
 
-static bool is_file(const char *dir, const char *path)
+/* A plan file's path from here; "-" stays. NULL: no memory. */
+static char *file_path(const struct dispatch *d, const char *path)
+{
+	return d->cli->dir && !str_eq(path, "-") ? path_join(d->cli->dir, path) : str_dup(path);
+}
+
+static bool is_file(const char *path)
 {
 	struct stat st;
-	CLEANUP_STR char *full = dir ? path_join(dir, path) : str_dup(path);
-	return str_eq(path, "-") || (full && stat(full, &st) == 0 && !S_ISDIR(st.st_mode));
+	return str_eq(path, "-") || (stat(path, &st) == 0 && !S_ISDIR(st.st_mode));
 }
 
 static int use_file(struct dispatch *d, const char *path)
 {
 	CLEANUP_PLAN struct plan *plan = NULL;
-	CLEANUP_STR char *full =
-		d->cli->dir && !str_eq(path, "-") ? path_join(d->cli->dir, path) : str_dup(path);
-	int status = full ? import_read(d->cli, d->at.site, full, &plan) : EXIT_SOFTWARE;
+	int status = import_read(d->cli, d->at.site, path, &plan);
 	if (status == 0)
 		status = import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
 	if (status == 0)
@@ -228,6 +231,9 @@ static int use_unfinished(struct dispatch *d)
 	struct err e = ERR_INIT;
 	struct unfinished u = {0};
 	int status = 0;
+	CLEANUP_STR char *file = file_path(d, "plan.ini");
+	if (!file)
+		return cli_no_memory(d->cli);
 	if (store_each_plan(d->at.store, note_unfinished, &u, &e) < 0) {
 		status = cli_error(d->cli, &e);
 	} else if (u.count == 1) {
@@ -236,8 +242,8 @@ static int use_unfinished(struct dispatch *d)
 	} else if (u.count > 1) {
 		status = cli_usage(d->cli, "several plans are unfinished, name one of: %s",
 			buf_cstr(&u.names));
-	} else if (is_file(d->cli->dir, "plan.ini")) {
-		status = use_file(d, "plan.ini");
+	} else if (is_file(file)) {
+		status = use_file(d, file);
 	} else {
 		err_exit(&e, EXIT_NOINPUT,
 			"there is nothing to dispatch: no unfinished plan and no plan.ini here; "
@@ -255,8 +261,11 @@ static int choose_plan(struct dispatch *d)
 		return use_prompt(d);
 	if (!d->plan_arg)
 		return use_unfinished(d);
-	if (is_file(d->cli->dir, d->plan_arg))
-		return use_file(d, d->plan_arg);
+	CLEANUP_STR char *file = file_path(d, d->plan_arg);
+	if (!file)
+		return cli_no_memory(d->cli);
+	if (is_file(file))
+		return use_file(d, file);
 	if (strchr(d->plan_arg, '/') || str_ends(d->plan_arg, ".ini")) {
 		struct err e = ERR_INIT;
 		err_exit(&e, EXIT_NOINPUT, "no plan file '%s'", d->plan_arg);
@@ -303,6 +312,8 @@ static int read_plan(void *ctx, const struct plan_row *row)
 	d->worktrees = row->worktrees;
 	d->base = str_dup(row->base);
 	d->base_ref = str_dup(row->base_ref);
+	if ((row->base && !d->base) || (row->base_ref && !d->base_ref))
+		return -ENOMEM;
 	if (row->base_oid && git_oid_parse(row->base_oid, &d->base_oid) < 0)
 		d->base_oid = GIT_OID_NONE;
 	return 0;
@@ -426,7 +437,7 @@ static enum progress_mode progress_mode(const struct dispatch *d)
 
 static bool is_disk_error(const struct err *e)
 {
-	return err_status(e) == EXIT_IO;
+	return err_is_machine(e->code) || err_status(e) == EXIT_IO;
 }
 
 /* One engine, from its start to its end. */

@@ -34,7 +34,7 @@ static int set_value(struct cli *cli, struct invariant *inv, const char *key, co
 	int r = key_set(key_find(&invariant_keys, key), inv, value, &why);
 	if (r == -EINVAL)
 		return cli_usage(cli, "--%s: %s", key, buf_cstr(&why));
-	return r < 0 ? EXIT_SOFTWARE : -1;
+	return r < 0 ? cli_no_memory(cli) : -1;
 }
 
 static int parse_add(struct invariants *v, struct invariant *inv, int argc, char **argv)
@@ -128,12 +128,12 @@ int cmd_invariant_add(struct cli *cli, int argc, char **argv)
 	struct invariants v = {.cli = cli, .at = CLI_SITE_INIT};
 	CLEANUP(invariant_deinit) struct invariant inv = {0};
 	if (invariant_init(&inv, "") < 0)
-		return EXIT_SOFTWARE;
+		return cli_no_memory(cli);
 	int status = parse_add(&v, &inv, argc, argv);
 	if (status >= 0)
 		return status;
 	if (str_replace(&inv.name, argv[optind]) < 0)
-		return EXIT_SOFTWARE;
+		return cli_no_memory(cli);
 	status = add(&v, &inv);
 	cli_site_close(&v.at);
 	return status;
@@ -263,7 +263,7 @@ int cmd_invariant_list(struct cli *cli, int argc, char **argv)
 	return cli_flush(status);
 }
 
-static int show(const struct invariant *inv)
+static int show(const struct cli *cli, const struct invariant *inv)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	if (inv->file)
@@ -272,11 +272,11 @@ static int show(const struct invariant *inv)
 	for (size_t i = 0; i < invariant_keys.count; i++) {
 		CLEANUP_STR char *value = key_format(&invariant_keys.keys[i], inv);
 		if (!value)
-			return EXIT_SOFTWARE;
+			return cli_no_memory(cli);
 		ini_put(&text, invariant_keys.keys[i].key, value);
 	}
 	if (buf_check(&text) < 0)
-		return EXIT_SOFTWARE;
+		return cli_no_memory(cli);
 	cli_print_safe(stdout, buf_cstr(&text));
 	return 0;
 }
@@ -302,7 +302,7 @@ int cmd_invariant_show(struct cli *cli, int argc, char **argv)
 		status = cli_print_json(
 			json_pack("{s:i, s:o}", "version", 1, "invariant", invariant_json(inv)));
 	} else if (inv) {
-		status = show(inv);
+		status = show(cli, inv);
 	}
 	cli_site_close(&v.at);
 	return cli_flush(status);

@@ -70,7 +70,7 @@ static int test_one(struct test *t, const struct invariant *inv)
 	/* Alone, an advisory one is asked about its own result. */
 	t->blocking += !passed && !(t->all && inv->advisory);
 	if (t->json && json_array_append_new(t->results, result_json(inv, &r, passed)) < 0)
-		return EXIT_SOFTWARE;
+		return cli_no_memory(t->cli);
 	if (!t->json)
 		tell(inv, &r, passed);
 	return r.interrupted ? EXIT_INTERRUPTED : 0;

@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "cli/log_text.h"
 #include "os/file.h"
@@ -37,14 +38,13 @@ static int print_event(void *ctx, const struct event_row *row)
 		return 0;
 	char at[25];
 	format_time_iso(row->at, at);
-	json_t *data = json_loads(row->data, 0, NULL);
+	json_t *data = NULL;
+	if (json_text_parse(row->data, strlen(row->data), 0, &data, NULL) == -ENOMEM)
+		return -ENOMEM;
 	json_t *line = json_pack("{s:i, s:I, s:s, s:I, s:s, s:o}", "version", 1, "seq",
 		(json_int_t)row->seq, "at", at, "attempt", (json_int_t)row->attempt, "kind",
 		row->kind, "data", data ? data : json_object());
-	int r = line ? json_dumpf(line, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER) : -1;
-	json_decref(line);
-	putchar('\n');
-	return r < 0 ? -EIO : 0;
+	return cli_put_json(line);
 }
 
 /* ---- --raw ---- */

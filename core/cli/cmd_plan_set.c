@@ -19,7 +19,10 @@ static int set_through_engine(struct set *s, char ***ret_refused, struct err *e)
 {
 	json_t *list = json_array();
 	for (size_t i = 0; s->settings[i]; i++)
-		json_array_append_new(list, json_string(s->settings[i]));
+		if (json_array_append_new(list, json_string(s->settings[i])) < 0) {
+			json_decref(list);
+			return err_nomem(e);
+		}
 	return import_ask(&s->at, "plan.set",
 		json_pack("{s:I, s:s?, s:o}", "plan_id", (json_int_t)s->what.plan_id, "task",
 			s->what.task_id ? s->what.task : NULL, "settings", list),

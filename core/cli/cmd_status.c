@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "cli/status_text.h"
 #include "run/status.h"
@@ -27,7 +28,7 @@ static char *format(const struct status *status, bool as_json)
 		return status_text(status);
 	json_t *object = status_json(status);
 	CLEANUP(freep)
-	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	char *text = object ? json_text_dump(object, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
 	json_decref(object);
 	return text ? str_printf("%s\n", text) : NULL;
 }

@@ -2,6 +2,7 @@
 #include "cli/log_text.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -45,7 +46,7 @@ static int add(struct reader *r, int64_t at, int64_t attempt)
 
 static void put_json(struct buf *out, const json_t *value)
 {
-	CLEANUP(freep) char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+	CLEANUP(freep) char *text = json_text_dump(value, JSON_COMPACT | JSON_ENCODE_ANY);
 	if (value)
 		buf_adds(out, text ? text : "?");
 }
@@ -103,7 +104,9 @@ static void put_event(struct buf *out, const char *kind, const json_t *data)
 static int add_event(void *ctx, const struct event_row *row)
 {
 	struct reader *r = ctx;
-	json_t *data = json_loads(row->data, 0, NULL);
+	json_t *data = NULL;
+	if (json_text_parse(row->data, strlen(row->data), 0, &data, NULL) == -ENOMEM)
+		return -ENOMEM;
 	if (data)
 		put_event(&r->text, row->kind, data);
 	else

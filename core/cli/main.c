@@ -150,8 +150,8 @@ int main(int argc, char **argv)
 	spawn_origin_save(&cli.origin);
 	cli.signal_fd = signals_open(&cli.origin);
 	if (cli.signal_fd < 0) {
-		fprintf(stderr, "orch: cannot make a signal descriptor\n");
-		return EXIT_SOFTWARE;
+		fprintf(stderr, "orch: cannot make a signal descriptor: %s\n", strerror(errno));
+		return EXIT_IO;
 	}
 	int at = 1;
 	int status = leading_options(&cli, argc, argv, &at);

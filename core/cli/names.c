@@ -127,8 +127,9 @@ int cli_find_task(struct cli *cli, struct store *s, const char *name, struct cli
 	lookup_init(&l, s, slash ? slash + 1 : name, &e);
 	if (slash) {
 		CLEANUP_STR char *plan = strndup(name, (size_t)(slash - name));
-		int status =
-			cli_find_plan(cli, s, plan ? plan : "", &l.scope.plan_id, l.scope.plan);
+		if (!plan)
+			return cli_no_memory(cli);
+		int status = cli_find_plan(cli, s, plan, &l.scope.plan_id, l.scope.plan);
 		if (status)
 			return status;
 		IGNORE(store_each_task(s, l.scope.plan_id, consider_task, &l, &e)); /* it is in e */

@@ -16,19 +16,22 @@ void orch_ini_deinit(struct orch_ini *f)
 	*f = ORCH_INI_INIT;
 }
 
-static char *choose_path(
-	const struct site *site, const char *config_file, enum orch_ini_which which)
+static int choose_path(
+	const struct site *site, const char *config_file, enum orch_ini_which which, char **ret)
 {
 	if (which == ORCH_INI_USER)
-		return config_user_file(site->environment);
-	return str_dup(config_file ? config_file : site->repo_config);
+		return config_user_file(site->environment, ret);
+	*ret = str_dup(config_file ? config_file : site->repo_config);
+	return *ret ? 0 : -ENOMEM;
 }
 
 int orch_ini_read(const struct site *site, const char *config_file, enum orch_ini_which which,
 	struct orch_ini *ret, struct err *e)
 {
 	CLEANUP(orch_ini_deinit) struct orch_ini f = ORCH_INI_INIT;
-	CLEANUP_STR char *path = choose_path(site, config_file, which);
+	CLEANUP_STR char *path = NULL;
+	if (choose_path(site, config_file, which, &path) < 0)
+		return err_nomem(e);
 	if (!path)
 		return err_exit(e, EXIT_CANTCREAT,
 			"there is no place for the user's configuration: neither "

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/progress.h"
-#include "cli/waiting.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "cli/cli.h"
+#include "cli/waiting.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -143,10 +145,8 @@ static void print_change_json(const struct run_change *c)
 		"type", "task", "plan", c->plan, "task", c->task, "from", c->from, "to", c->to,
 		"attempt", (json_int_t)c->attempt, "outcome", c->outcome[0] ? c->outcome : NULL,
 		"reason", c->reason);
-	if (line)
-		json_dumpf(line, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	json_decref(line);
-	putchar('\n');
+	if (cli_put_json(line) < 0)
+		log_warning("out of memory: a line of the output is missing");
 	fflush(stdout);
 }
 
@@ -277,10 +277,8 @@ static void summary_json(const struct summary *s, const struct run_halt *halt)
 	json_t *line = json_pack("{s:i, s:s, s:s, s:s, s:i, s:o}", "version", 1, "type", "halt",
 		"plan", halt->plan, "reason", halt_reason_name(halt->reason), "exit_status",
 		halt_reason_status(halt->reason), "tasks", tasks);
-	if (line)
-		json_dumpf(line, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	json_decref(line);
-	putchar('\n');
+	if (cli_put_json(line) < 0)
+		log_warning("out of memory: a line of the output is missing");
 }
 
 static void summary_next(const struct run_halt *halt)

@@ -164,9 +164,9 @@ struct config_sources {
 
 /*
  * $XDG_CONFIG_HOME/orch/orch.ini; when that is unset, empty or relative,
- * $HOME/.config/orch/orch.ini. Owned; NULL when there is no home either or memory is out.
+ * $HOME/.config/orch/orch.ini. *ret is owned; NULL when there is no home either. 0 or -ENOMEM.
  */
-char *config_user_file(char *const *environment) MUST_CHECK;
+int config_user_file(char *const *environment, char **ret) MUST_CHECK;
 
 /*
  * Reads all layers. Every mistake goes to d with its place and leaves the value as it was before (a

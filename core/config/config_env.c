@@ -20,15 +20,15 @@ const char *config_environment_get(char *const *environment, const char *name)
 	return NULL;
 }
 
-char *config_user_file(char *const *environment)
+int config_user_file(char *const *environment, char **ret)
 {
 	const char *base = config_environment_get(environment, "XDG_CONFIG_HOME");
 	const char *home = config_environment_get(environment, "HOME");
-	if (base && base[0] == '/')
-		return str_printf("%s/orch/orch.ini", base);
-	if (home && home[0] == '/')
-		return str_printf("%s/.config/orch/orch.ini", home);
-	return NULL;
+	bool by_base = base && base[0] == '/', by_home = home && home[0] == '/';
+	*ret = by_base   ? str_printf("%s/orch/orch.ini", base)
+	       : by_home ? str_printf("%s/.config/orch/orch.ini", home)
+			 : NULL;
+	return (by_base || by_home) && !*ret ? -ENOMEM : 0;
 }
 
 /* Appends the word as part of a variable's name: upper case, `_` for what cannot stand in one. */

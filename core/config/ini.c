@@ -163,6 +163,10 @@ static void finish_entry(struct ini_reader *r)
 	if (!r->entry_open)
 		return;
 	r->entry_open = false;
+	if (buf_check(&r->key) < 0 || buf_check(&r->value) < 0) {
+		r->failed = true;
+		return;
+	}
 	if (str_ends(buf_cstr(&r->key), "*") && !decode_starred(r))
 		return;
 	if (buf_check(&r->key) < 0 || buf_check(&r->value) < 0) {

@@ -2,6 +2,7 @@
 #include "config/presets.h"
 
 #include "base/buf.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "config/ini.h"
 #include "config/text_file.h"
@@ -58,7 +59,9 @@ static bool has_script(const char *dir, const char *script)
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	if (!path || text_file_read(path, MAX_PROJECT_FILE, &text, NULL) < 0)
 		return false;
-	json_t *root = json_loadb(buf_cstr(&text), text.len, 0, NULL);
+	json_t *root = NULL;
+	if (json_text_parse(buf_cstr(&text), text.len, 0, &root, NULL) < 0)
+		return false;
 	const char *value =
 		json_string_value(json_object_get(json_object_get(root, "scripts"), script));
 	bool has = value && !strstr(value, "no test specified");

@@ -74,6 +74,8 @@ static int copy_index(const struct job *j, bool *ret_copied, struct err *e)
 	CLEANUP_STR char *from = j->admin ? path_join(j->admin, "index") : NULL;
 	CLEANUP_BUF struct buf data = BUF_INIT;
 	struct stat st;
+	if (j->admin && !from)
+		return err_nomem(e);
 	if (!from || stat(from, &st) < 0 || !S_ISREG(st.st_mode))
 		return 0;
 	int r = file_read(AT_FDCWD, from, (size_t)1 << 30, &data, e);
@@ -210,17 +212,11 @@ static int probe(int dirfd, const char *path, int64_t *ret_size)
 	return fd < 0 ? -errno : 0;
 }
 
-/* The machine's fault, not that of what the agent left. */
-static bool is_trouble(int r)
-{
-	return r == -EIO || r == -ENOMEM || r == -EMFILE || r == -ENFILE;
-}
-
 static int check_file(const char *path, int dirfd, struct git_attempt_result *res, struct err *e)
 {
 	int64_t size;
 	int r = probe(dirfd, path, &size);
-	if (is_trouble(r))
+	if (err_is_machine(r))
 		return err_errno(e, r, "cannot look at '%s'", path);
 	return r < 0 && add_problem(res, path) < 0 ? err_nomem(e) : 0;
 }
@@ -342,7 +338,7 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 		git_output_deinit(&o);
 		o = GIT_OUTPUT_INIT;
 		int r = git_run_ok(j->ctx, &cmd, &o, e);
-		if (r != -EIO || o.status == 0 || git_was_killed(&o))
+		if (r != -EIO || o.status == 0 || git_trouble(&o) != 0)
 			return r;
 	}
 	int r = check_disk(j, e);

@@ -63,7 +63,7 @@ static int run_here(const struct branch_file *f, const char *const *argv, struct
 	bool may_fail, struct err *e)
 {
 	struct git_cmd cmd = {.argv = argv, .dir = f->ctx->repo->toplevel};
-	return may_fail ? git_run(f->ctx, &cmd, o, e) : git_run_ok(f->ctx, &cmd, o, e);
+	return may_fail ? git_try(f->ctx, &cmd, o, e) : git_run_ok(f->ctx, &cmd, o, e);
 }
 
 /* HEAD, looked at anew: the user may have gone elsewhere since the dispatch began. */

@@ -226,6 +226,13 @@ static char *absolute_pattern(const char *from, const char *pattern)
 	return buf_check(&b) < 0 ? NULL : buf_steal(&b);
 }
 
+/* A directory that is not there, or that we may not read, holds nothing to copy. */
+static int stop_looking(const char *path, int error)
+{
+	(void)path;
+	return err_is_machine(-error);
+}
+
 static int copy_pattern(struct copier *c, const char *from, const char *pattern)
 {
 	if (!pattern_is_safe(pattern))
@@ -235,7 +242,7 @@ static int copy_pattern(struct copier *c, const char *from, const char *pattern)
 	if (!full)
 		return err_nomem(c->e);
 	glob_t found = {0};
-	int g = glob(full, GLOB_NOSORT, NULL, &found);
+	int g = glob(full, GLOB_NOSORT, stop_looking, &found);
 	int r = 0;
 	if (g != 0 && g != GLOB_NOMATCH)
 		r = err_set(

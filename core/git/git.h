@@ -124,6 +124,11 @@ int git_run(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_out
 	struct err *e) MUST_CHECK;
 /* Whether a signal ended it: what it was doing is half done, and says nothing of its input. */
 bool git_was_killed(const struct git_output *o);
+/* What a git that failed says of the machine, or of permissions: a negative errno; 0: nothing. */
+int git_trouble(const struct git_output *o);
+/* As git_run, but a failure that the machine is to blame for is an error. */
+int git_try(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
+	struct err *e) MUST_CHECK;
 /* As git_run, but a status other than 0 is an error (-EIO, -ENOSPC, ...) with git's own words. */
 int git_run_ok(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
 	struct err *e) MUST_CHECK;

@@ -180,7 +180,7 @@ static int check_lfs(const struct git_ctx *ctx, struct diags *d, struct err *e)
 		return r;
 	const char *const argv[] = {"cat-file", "blob", blob.hex, NULL};
 	struct git_cmd cmd = {.argv = argv, .max_output = (size_t)1 << 20};
-	r = git_run(ctx, &cmd, &o, e);
+	r = git_try(ctx, &cmd, &o, e);
 	if (r == -E2BIG)
 		return 0;
 	if (r == 0 && o.status == 0 && strstr(buf_cstr(&o.out), "filter=lfs") &&

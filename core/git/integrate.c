@@ -77,8 +77,8 @@ static int make_attributes(
 	if (r < 0 || !blob.hex[0])
 		return r;
 	const char *const argv[] = {"cat-file", "blob", blob.hex, NULL};
-	r = git_run(ctx, &(struct git_cmd){.argv = argv}, &o, e);
-	if (r < 0 || o.status != 0)
+	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	if (r < 0)
 		return r;
 	r = dir_make(AT_FDCWD, state, 0700, e);
 	if (r < 0)
@@ -110,12 +110,11 @@ int git_merge_trees(const struct git_ctx *ctx, const struct git_oid *ours,
 	int r = make_attributes(ctx, ours, &attributes, e);
 	struct git_cmd cmd = {.argv = argv, .dir = attributes, .git_dir = ctx->repo->common_dir};
 	if (r == 0)
-		r = git_run(ctx, &cmd, &o, e);
+		r = git_try(ctx, &cmd, &o, e);
 	if (r < 0)
 		return r;
 	if (o.status > 1)
-		return err_set(e, strstr(buf_cstr(&o.err), "No space left") ? -ENOSPC : -EIO,
-			"cannot merge %s into %s: %.600s", theirs->hex, ours->hex,
+		return err_set(e, -EIO, "cannot merge %s into %s: %.600s", theirs->hex, ours->hex,
 			buf_cstr(&o.err));
 	r = parse_merge(&o.out, ret_tree, ret_conflicts, ret_messages, e);
 	if (r < 0)

@@ -9,6 +9,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -68,8 +70,8 @@ int git_lock_take(const char *state_dir, int64_t timeout_ms, int *ret_fd, struct
 
 static int remove_locks(const char *dir, unsigned depth, struct err *e)
 {
-	DIR *d = depth < MAX_DEPTH ? opendir(dir) : NULL;
-	int r = 0;
+	DIR *d = NULL;
+	int r = depth < MAX_DEPTH ? dir_list(dir, &d, e) : 0;
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL) {
 		if (str_eq(entry->d_name, ".") || str_eq(entry->d_name, ".."))
@@ -91,8 +93,8 @@ static int remove_locks(const char *dir, unsigned depth, struct err *e)
 static bool is_live(char *const *live, const char *path)
 {
 	for (size_t i = 0; live && live[i]; i++) {
-		CLEANUP_STR char *real = realpath(live[i], NULL);
-		if (str_eq(live[i], path) || str_eq(real, path))
+		char real[PATH_MAX];
+		if (str_eq(live[i], path) || str_eq(realpath(live[i], real), path))
 			return true;
 	}
 	return false;
@@ -105,8 +107,8 @@ static int remove_leftovers(const struct git_repo *repo, bool merging, struct er
 		GIT_INDEX_PREFIX, GIT_MERGE_PREFIX, GIT_TRASH_PREFIX};
 	const size_t n = merging ? 1 : sizeof(prefixes) / sizeof(prefixes[0]);
 	CLEANUP_STR char *state = git_state_dir(repo);
-	DIR *d = state ? opendir(state) : NULL;
-	int r = state ? 0 : err_nomem(e);
+	DIR *d = NULL;
+	int r = state ? dir_list(state, &d, e) : err_nomem(e);
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL)
 		for (size_t i = 0; r == 0 && i < n; i++)
@@ -162,11 +164,16 @@ int git_mend(const struct git_ctx *ctx, const char *worktree_root, char *const *
 		r = git_worktree_list(ctx, worktree_root, &paths, e);
 	for (size_t i = 0; r == 0 && paths && paths[i]; i++) {
 		CLEANUP_STR char *admin = NULL;
-		struct err unknown = ERR_INIT; /* half made: prepare makes it anew */
-		if (is_live(live, paths[i]) || (merging && str_ends(paths[i], "+" GIT_FINAL)) ||
-			git_worktree_admin_dir(ctx, paths[i], &admin, &unknown) < 0)
+		struct err why = ERR_INIT;
+		if (is_live(live, paths[i]) || (merging && str_ends(paths[i], "+" GIT_FINAL)))
 			continue;
-		r = remove_locks(admin, 0, e);
+		r = git_worktree_admin_dir(ctx, paths[i], &admin, &why);
+		if (r == 0)
+			r = remove_locks(admin, 0, e);
+		else if (err_is_shortage(r))
+			r = err_set(e, r, "%s", why.msg);
+		else
+			r = 0; /* half made: prepare makes it anew */
 	}
 	return r;
 }

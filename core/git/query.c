@@ -55,6 +55,21 @@ int git_resolve_many(const struct git_ctx *ctx, const char *const *revs, size_t 
 	return 0;
 }
 
+/* A reader that has run for long may lack the descriptor to open a ref, and calls it missing. */
+static int ask_anew(const struct git_ctx *ctx, const char *rev, struct git_oid *ret, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {"rev-parse", "--verify", "--end-of-options", rev, NULL};
+	int r = git_try(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	if (r < 0)
+		return r;
+	if (o.out.len > 0)
+		buf_truncate(&o.out, strcspn(o.out.data, "\n"));
+	if (o.status != 0 || git_oid_parse(buf_cstr(&o.out), ret) < 0)
+		*ret = GIT_OID_NONE;
+	return 0;
+}
+
 int git_resolve(const struct git_ctx *ctx, const char *rev, struct git_oid *ret, struct err *e)
 {
 	CLEANUP_STR char *commit = str_printf("%s^{commit}", rev);
@@ -63,6 +78,8 @@ int git_resolve(const struct git_ctx *ctx, const char *rev, struct git_oid *ret,
 	const char *const revs[] = {commit};
 	struct git_oid oid = GIT_OID_NONE;
 	int r = git_resolve_many(ctx, revs, 1, &oid, e);
+	if (r == 0 && !oid.hex[0])
+		r = ask_anew(ctx, commit, &oid, e);
 	if (r < 0)
 		return r;
 	if (!oid.hex[0])
@@ -94,7 +111,7 @@ int git_is_ancestor(const struct git_ctx *ctx, const struct git_oid *ancestor,
 	const char *const argv[] = {
 		"merge-base", "--is-ancestor", ancestor->hex, descendant->hex, NULL};
 	struct git_cmd cmd = {.argv = argv};
-	int r = git_run(ctx, &cmd, &o, e);
+	int r = git_try(ctx, &cmd, &o, e);
 	if (r < 0)
 		return r;
 	if (o.status > 1)

@@ -71,7 +71,7 @@ static int read_head(
 {
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const symbolic[] = {"symbolic-ref", "-q", "HEAD", NULL};
-	int r = git_run(ctx, &(struct git_cmd){.argv = symbolic, .dir = dir}, &o, e);
+	int r = git_try(ctx, &(struct git_cmd){.argv = symbolic, .dir = dir}, &o, e);
 	if (r < 0)
 		return r;
 	CLEANUP_STR char *ref = str_trimmed(buf_cstr(&o.out), o.out.len);
@@ -81,7 +81,7 @@ static int read_head(
 		str_replace(&repo->head_branch, ref + strlen("refs/heads/")) < 0)
 		return err_nomem(e);
 	const char *const verify[] = {"rev-parse", "-q", "--verify", "HEAD^{commit}", NULL};
-	r = git_run(ctx, &(struct git_cmd){.argv = verify, .dir = dir}, &o, e);
+	r = git_try(ctx, &(struct git_cmd){.argv = verify, .dir = dir}, &o, e);
 	if (r < 0 || o.status != 0)
 		return r;
 	CLEANUP_STR char *hex = str_trimmed(buf_cstr(&o.out), o.out.len);
@@ -102,7 +102,7 @@ static int read_layout(
 		"--is-inside-work-tree", "--is-shallow-repository", "--show-object-format",
 		"--git-dir", "--git-common-dir", "--show-toplevel", "HEAD^{commit}",
 		"--symbolic-full-name", "HEAD", NULL};
-	int r = git_run(ctx, &(struct git_cmd){.argv = argv, .dir = dir}, &o, e);
+	int r = git_try(ctx, &(struct git_cmd){.argv = argv, .dir = dir}, &o, e);
 	if (r == -ENOENT && access(dir, F_OK) == 0)
 		return err_set(e, -ENOSYS, "git is not installed, or not on PATH");
 	if (r < 0)

@@ -332,47 +332,64 @@ int git_run(
 	return r < 0 ? stopped_error(r, cmd->argv[0], e) : 0;
 }
 
-/* What the words of a failed git stand for. */
-static int failure_code(const char *text)
-{
-	static const struct {
-		const char *words;
-		int code;
-	} causes[] = {
-		{"No space left on device", -ENOSPC},
-		{"Disk quota exceeded", -EDQUOT},
-		{"File too large", -EFBIG},
-		{"Read-only file system", -EROFS},
-		{"Permission denied", -EACCES},
-	};
-	for (size_t i = 0; i < N_ELEMENTS(causes); i++)
-		if (strstr(text, causes[i].words))
-			return causes[i].code;
-	return -EIO;
-}
-
 bool git_was_killed(const struct git_output *o)
 {
 	return o->status > SIGNAL_STATUS && sigabbrev_np(o->status - SIGNAL_STATUS);
+}
+
+/* Whether a line ends with ": <words>", as git ends one with the words of errno. */
+static bool a_line_ends(const char *text, const char *words)
+{
+	size_t len = strlen(words);
+	for (const char *p = text; (p = strstr(p, words)); p += len)
+		if (p - text >= 2 && p[-1] == ' ' && p[-2] == ':' && (p[len] == '\n' || !p[len]))
+			return true;
+	return false;
+}
+
+int git_trouble(const struct git_output *o)
+{
+	static const int codes[] = {
+		ENOSPC, EDQUOT, EFBIG, EROFS, EIO, ENOMEM, EMFILE, ENFILE, EAGAIN, EACCES};
+	const char *text = buf_cstr(&o->err);
+	if (git_was_killed(o))
+		return -EIO;
+	for (size_t i = 0; o->status != 0 && i < N_ELEMENTS(codes); i++)
+		if (a_line_ends(text, strerrordesc_np(codes[i])))
+			return -codes[i];
+	return o->status != 0 && str_starts(text, "fatal: Out of memory, ") ? -ENOMEM : 0;
+}
+
+/* git failed: with its own words, on one line. */
+static int failed(const struct git_cmd *cmd, const struct git_output *o, int code, struct err *e)
+{
+	if (git_was_killed(o))
+		return err_set(e, -EIO, "git %s was ended by SIG%s", cmd->argv[0],
+			sigabbrev_np(o->status - SIGNAL_STATUS));
+	CLEANUP_STR char *words = str_trimmed(buf_cstr(&o->err), o->err.len);
+	if (!words)
+		return err_nomem(e);
+	for (char *p = words; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	return err_set(e, code, "git %s failed (status %d): %.700s", cmd->argv[0], o->status,
+		words[0] ? words : "it did not say why");
+}
+
+int git_try(
+	const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret, struct err *e)
+{
+	int r = git_run(ctx, cmd, ret, e);
+	int trouble = r < 0 ? 0 : git_trouble(ret);
+	return err_is_machine(trouble) ? failed(cmd, ret, trouble, e) : r;
 }
 
 int git_run_ok(
 	const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret, struct err *e)
 {
 	int r = git_run(ctx, cmd, ret, e);
-	if (r < 0)
+	if (r < 0 || ret->status == 0)
 		return r;
-	if (ret->status == 0)
-		return 0;
-	if (git_was_killed(ret))
-		return err_set(e, -EIO, "git %s was ended by SIG%s", cmd->argv[0],
-			sigabbrev_np(ret->status - SIGNAL_STATUS));
-	CLEANUP_STR char *words = str_trimmed(buf_cstr(&ret->err), ret->err.len);
-	if (!words)
-		return err_nomem(e);
-	for (char *p = words; *p; p++)
-		if (*p == '\n')
-			*p = ' ';
-	return err_set(e, failure_code(words), "git %s failed (status %d): %.700s", cmd->argv[0],
-		ret->status, words[0] ? words : "it did not say why");
+	int trouble = git_trouble(ret);
+	return failed(cmd, ret, trouble ? trouble : -EIO, e);
 }

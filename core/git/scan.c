@@ -96,7 +96,7 @@ static int list(const struct git_ctx *ctx, const char *work_tree, const char *gi
 	const char *const argv[] = {
 		"ls-files", "-z", "-v", "-s", "-c", "-m", "-o", "--exclude-standard", NULL};
 	struct git_cmd cmd = {.argv = argv, .dir = work_tree, .git_dir = git_dir, .index = index};
-	int r = git_run(ctx, &cmd, &o, e);
+	int r = git_try(ctx, &cmd, &o, e);
 	if (r < 0)
 		return r;
 	if (o.status != 0)

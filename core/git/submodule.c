@@ -82,8 +82,9 @@ static bool module_name_is_safe(const char *name)
 	return true;
 }
 
-/* From the NUL-terminated "submodule.<name>.path\n<path>" list; owned, NULL when unknown. */
-static char *module_name(const struct buf *names, const char *path)
+/* From the NUL-terminated "submodule.<name>.path\n<path>" list; *ret is NULL when unknown. 0 or
+ * -ENOMEM. */
+static int module_name(const struct buf *names, const char *path, char **ret)
 {
 	size_t len;
 	for (size_t at = 0; at < names->len; at += len + 1) {
@@ -93,12 +94,16 @@ static char *module_name(const struct buf *names, const char *path)
 		size_t key = value ? (size_t)(value - line) : 0;
 		if (key <= strlen("submodule..path") || !str_eq(value + 1, path))
 			continue;
-		char *name = strndup(line + strlen("submodule."), key - strlen("submodule..path"));
-		if (name && module_name_is_safe(name))
-			return name;
-		free(name);
+		CLEANUP_STR char *name =
+			strndup(line + strlen("submodule."), key - strlen("submodule..path"));
+		if (!name)
+			return -ENOMEM;
+		if (module_name_is_safe(name)) {
+			*ret = TAKE(name);
+			return 0;
+		}
 	}
-	return NULL;
+	return 0;
 }
 
 static int module_names(
@@ -106,7 +111,7 @@ static int module_names(
 {
 	const char *const argv[] = {"config", "-z", "-f", ".gitmodules", "--get-regexp",
 		"^submodule\\..*\\.path$", NULL};
-	int r = git_run(ctx,
+	int r = git_try(ctx,
 		&(struct git_cmd){.argv = argv, .dir = work_tree, .git_dir = ctx->repo->common_dir},
 		o, e);
 	if (r == 0 && o->status > 1)
@@ -122,7 +127,7 @@ static int real_url(const struct git_ctx *ctx, const char *module, char **ret_co
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {"config", "--get", "remote.origin.url", NULL};
 	struct git_cmd cmd = {.argv = argv, .dir = module, .git_dir = module};
-	int r = git_run(ctx, &cmd, &o, e);
+	int r = git_try(ctx, &cmd, &o, e);
 	if (r < 0)
 		return r;
 	CLEANUP_STR char *url = str_trimmed(buf_cstr(&o.out), o.out.len);
@@ -157,7 +162,7 @@ static int clone_at(const struct git_ctx *ctx, const char *module, const char *p
 		return err_nomem(e);
 	const char *const checkout[] = {"checkout", "-q", "-f", "--detach", oid->hex, NULL};
 	struct git_cmd cmd = {.argv = checkout, .dir = path, .git_dir = git_dir};
-	r = git_run(ctx, &cmd, &o, e);
+	r = git_try(ctx, &cmd, &o, e);
 	if (r == 0 && o.status != 0) {
 		log_warning("submodule '%s' stays empty: %.300s", path, buf_cstr(&o.err));
 		r = empty_dir(path, e);
@@ -220,7 +225,9 @@ static int populate_level(struct populate *p, const char *prefix, const char *gi
 	if (r < 0)
 		return r;
 	vec_foreach(link, &scan.gitlinks) {
-		CLEANUP_STR char *name = module_name(&names.out, link->path);
+		CLEANUP_STR char *name = NULL;
+		if (module_name(&names.out, link->path, &name) < 0)
+			return err_nomem(p->e);
 		CLEANUP_STR char *module =
 			name ? str_printf("%s/modules/%s", repository, name) : NULL;
 		CLEANUP_STR char *path = str_printf("%s%s", prefix, link->path);
@@ -255,7 +262,7 @@ static int submodule_state(const struct git_ctx *ctx, const char *full, const ch
 {
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const head[] = {"rev-parse", "-q", "--verify", "HEAD^{commit}", NULL};
-	int r = git_run(
+	int r = git_try(
 		ctx, &(struct git_cmd){.argv = head, .dir = full, .git_dir = git_dir}, &o, e);
 	if (r < 0)
 		return r;
@@ -267,7 +274,7 @@ static int submodule_state(const struct git_ctx *ctx, const char *full, const ch
 	}
 	const char *const status[] = {
 		"status", "--porcelain", "-z", "--ignore-submodules=dirty", NULL};
-	r = git_run(ctx, &(struct git_cmd){.argv = status, .dir = full, .git_dir = git_dir}, &o, e);
+	r = git_try(ctx, &(struct git_cmd){.argv = status, .dir = full, .git_dir = git_dir}, &o, e);
 	if (r == 0)
 		*ret_dirty = o.status != 0 || o.out.len > 0;
 	return r;

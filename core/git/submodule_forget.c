@@ -35,12 +35,10 @@ static int forget_in(const struct git_ctx *ctx, const char *module, const char *
 static int forget_below(
 	const struct git_ctx *ctx, const char *dir, const char *plan, unsigned depth, struct err *e)
 {
-	DIR *d = depth < MAX_DEPTH ? opendir(dir) : NULL;
-	if (!d)
-		return 0;
-	int r = 0;
+	DIR *d = NULL;
+	int r = depth < MAX_DEPTH ? dir_list(dir, &d, e) : 0;
 	struct dirent *entry;
-	while (r == 0 && (entry = readdir(d)) != NULL) {
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
 		if (entry->d_name[0] == '.' || entry->d_type == DT_REG)
 			continue;
 		CLEANUP_STR char *path = path_join(dir, entry->d_name);
@@ -56,7 +54,8 @@ static int forget_below(
 			r = forget_below(ctx, path, plan, depth + 1, e);
 		}
 	}
-	closedir(d);
+	if (d)
+		closedir(d);
 	return r;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/map.h"
 #include "git/guard.h"
+#include "os/file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -38,18 +39,17 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int list_hooks(const char *common_dir, char ***names)
+static int list_hooks(const char *common_dir, char ***names, struct err *e)
 {
 	CLEANUP_STR char *dir = path_join(common_dir, "hooks");
-	DIR *d = dir ? opendir(dir) : NULL;
-	int r = dir ? 0 : -ENOMEM;
+	DIR *d = NULL;
+	int r = dir ? dir_list(dir, &d, e) : err_nomem(e);
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL) {
 		CLEANUP_STR char *name = str_printf("hooks/%s", entry->d_name);
-		if (!name)
-			r = -ENOMEM;
-		else if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
-			r = strv_add(names, name);
+		bool own = str_eq(entry->d_name, ".") || str_eq(entry->d_name, "..");
+		if (!name || (!own && strv_add(names, name) < 0))
+			r = err_nomem(e);
 	}
 	if (d)
 		closedir(d);
@@ -58,14 +58,16 @@ static int list_hooks(const char *common_dir, char ***names)
 	return r;
 }
 
-/* "" when it cannot be read. */
-static void digest_file(const char *path, char ret[DIGEST_HEX])
+/* "" when it cannot be read. 0, or that descriptors or memory are short. */
+static int digest_file(const char *path, char ret[DIGEST_HEX])
 {
 	unsigned char chunk[16384], digest[DIGEST_BYTES];
 	crypto_generichash_state state;
 	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	ssize_t n = fd < 0 ? -1 : 1;
 	ret[0] = '\0';
+	if (fd < 0 && err_is_shortage(-errno))
+		return -errno;
 	crypto_generichash_init(&state, NULL, 0, sizeof(digest));
 	while (n > 0 || (n < 0 && fd >= 0 && errno == EINTR)) {
 		n = read(fd, chunk, sizeof(chunk));
@@ -73,17 +75,18 @@ static void digest_file(const char *path, char ret[DIGEST_HEX])
 			crypto_generichash_update(&state, chunk, (unsigned long long)n);
 	}
 	if (n < 0)
-		return;
+		return 0;
 	crypto_generichash_final(&state, digest, sizeof(digest));
 	sodium_bin2hex(ret, DIGEST_HEX, digest, sizeof(digest));
+	return 0;
 }
 
 /* Mode, link target and content. */
-static void add_file(const char *path, const char *name, struct buf *text)
+static int add_file(const char *path, const char *name, struct buf *text)
 {
 	struct stat st;
 	if (lstat(path, &st) < 0)
-		return;
+		return 0;
 	char target[4096] = "";
 	if (S_ISLNK(st.st_mode)) {
 		ssize_t n = readlink(path, target, sizeof(target) - 1);
@@ -91,10 +94,11 @@ static void add_file(const char *path, const char *name, struct buf *text)
 	}
 	buf_addf(text, "%s (mode)\t%o %s\n", name, (unsigned)st.st_mode, target);
 	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
+		return 0;
 	char digest[DIGEST_HEX];
-	digest_file(path, digest);
+	int r = digest_file(path, digest);
 	buf_addf(text, "%s\t%s\n", name, digest);
+	return r;
 }
 
 int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *e)
@@ -104,19 +108,22 @@ int git_tamper_snapshot(const struct git_ctx *ctx, char **ret_text, struct err *
 		"hooks", NULL};
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	CLEANUP_STRV char **names = NULL;
-	if (list_hooks(ctx->repo->common_dir, &names) < 0)
-		return err_nomem(e);
+	int r = list_hooks(ctx->repo->common_dir, &names, e);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; fixed[i]; i++)
 		if (strv_add(&names, fixed[i]) < 0)
 			return err_nomem(e);
-	int r = add_refs(ctx, &text, e);
+	r = add_refs(ctx, &text, e);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; names[i]; i++) {
 		CLEANUP_STR char *path = path_join(ctx->repo->common_dir, names[i]);
 		if (!path)
 			return err_nomem(e);
-		add_file(path, names[i], &text);
+		r = add_file(path, names[i], &text);
+		if (r < 0)
+			return err_errno(e, r, "cannot read '%s'", path);
 	}
 	char *s = buf_check(&text) < 0 ? NULL : buf_steal(&text);
 	if (!s)

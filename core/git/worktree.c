@@ -26,9 +26,13 @@ char *git_worktree_path(const char *root, const char *plan, const char *task)
 
 static bool name_is_ours(const char *name)
 {
-	const char *plus = strchr(name, '+');
-	CLEANUP_STR char *plan = plus ? strndup(name, (size_t)(plus - name)) : NULL;
-	return plan && name_is_valid(plan, NULL);
+	char plan[NAME_MAX + 1];
+	size_t len = strcspn(name, "+");
+	if (name[len] != '+' || len >= sizeof(plan))
+		return false;
+	memcpy(plan, name, len);
+	plan[len] = '\0';
+	return name_is_valid(plan, NULL);
 }
 
 /* path with everything but its last component resolved, as git records it. */
@@ -63,15 +67,25 @@ static bool overlaps(const char *a, const char *b)
 	return a && b && (git_path_contains(a, b) || git_path_contains(b, a));
 }
 
-/* Whether admin's gitdir file names path. */
-static bool admin_is_for(const char *admin, const char *path)
+/* Appends what a gitdir file holds; nothing where it cannot be read. */
+static int read_gitdir(const char *file, struct buf *text, struct err *e)
+{
+	struct err why = ERR_INIT;
+	int r = file_read(AT_FDCWD, file, 65536, text, &why);
+	return err_is_shortage(r) ? err_set(e, r, "%s", why.msg) : 0;
+}
+
+/* 1: admin's gitdir file names path; 0: not, or it cannot be read. */
+static int admin_is_for(const char *admin, const char *path, struct err *e)
 {
 	CLEANUP_STR char *file = path_join(admin, "gitdir");
 	CLEANUP_STR char *want = path_join(path, ".git");
 	CLEANUP_BUF struct buf text = BUF_INIT;
-	struct err ignored = ERR_INIT; /* unreadable: not this one */
-	if (!file || !want || file_read(AT_FDCWD, file, 65536, &text, &ignored) < 0)
-		return false;
+	if (!file || !want)
+		return err_nomem(e);
+	int r = read_gitdir(file, &text, e);
+	if (r < 0)
+		return r;
 	while (text.len > 0 && text.data[text.len - 1] == '\n')
 		buf_truncate(&text, text.len - 1);
 	return str_eq(buf_cstr(&text), want);
@@ -84,29 +98,34 @@ static int find_admin(
 	CLEANUP_STR char *likely = dir ? path_join(dir, strrchr(path, '/') + 1) : NULL;
 	if (!likely)
 		return err_nomem(e);
-	if (admin_is_for(likely, path)) {
-		*ret_admin = TAKE(likely);
-		return 0;
+	int r = admin_is_for(likely, path, e);
+	if (r != 0) {
+		*ret_admin = r > 0 ? TAKE(likely) : NULL;
+		return r < 0 ? r : 0;
 	}
-	DIR *d = opendir(dir);
-	char *found = NULL;
+	DIR *d = NULL;
+	r = dir_list(dir, &d, e);
 	struct dirent *entry;
-	while (d && !found && (entry = readdir(d)) != NULL) {
+	while (d && r == 0 && (entry = readdir(d)) != NULL) {
+		if (entry->d_name[0] == '.')
+			continue;
 		CLEANUP_STR char *admin = path_join(dir, entry->d_name);
-		if (entry->d_name[0] != '.' && admin && admin_is_for(admin, path))
-			found = TAKE(admin);
+		r = admin ? admin_is_for(admin, path, e) : err_nomem(e);
+		if (r > 0)
+			*ret_admin = TAKE(admin);
 	}
 	if (d)
 		closedir(d);
-	if (!found)
+	if (r == 0)
 		return err_set(e, -ENOENT, "git knows no worktree at '%s'", path);
-	*ret_admin = found;
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
 {
 	CLEANUP_STR char *real = realpath(path, NULL);
+	if (!real && err_is_shortage(-errno))
+		return err_errno(e, -errno, "cannot resolve '%s'", path);
 	return find_admin(ctx->repo, real ? real : path, ret, e);
 }
 
@@ -179,8 +198,8 @@ static int remove_all(const struct git_repo *repo, const char *path, struct err 
 static int remove_half_made(const struct git_repo *repo, const char *name, struct err *e)
 {
 	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
-	DIR *d = dir ? opendir(dir) : NULL;
-	int r = dir ? 0 : err_nomem(e);
+	DIR *d = NULL;
+	int r = dir ? dir_list(dir, &d, e) : err_nomem(e);
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL) {
 		/* git appends a number to a name that is taken */
@@ -304,7 +323,7 @@ static int reset(const struct git_ctx *ctx, const char *path, const char *admin,
 
 static bool given_up(int r)
 {
-	return r == -ECANCELED || r == -ETIMEDOUT || r == -ENOMEM || r == -ENOSPC;
+	return r == -ECANCELED || r == -ETIMEDOUT || r == -ENOSPC || err_is_shortage(r);
 }
 
 static int bring_along(const struct git_ctx *ctx, const char *path, const char *admin,
@@ -501,8 +520,8 @@ int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err 
 
 static int list_dir(const char *root, char ***paths, struct err *e)
 {
-	DIR *d = opendir(root);
-	int r = 0;
+	DIR *d = NULL;
+	int r = dir_list(root, &d, e);
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL) {
 		CLEANUP_STR char *path = path_join(root, entry->d_name);
@@ -522,16 +541,16 @@ static int list_dir(const char *root, char ***paths, struct err *e)
 static int list_records(const struct git_repo *repo, const char *root, char ***paths, struct err *e)
 {
 	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
-	DIR *d = dir ? opendir(dir) : NULL;
-	int r = dir ? 0 : err_nomem(e);
+	DIR *d = NULL;
+	int r = dir ? dir_list(dir, &d, e) : err_nomem(e);
 	struct dirent *entry;
 	while (d && r == 0 && (entry = readdir(d)) != NULL) {
 		CLEANUP_STR char *file = str_printf("%s/%s/gitdir", dir, entry->d_name);
 		CLEANUP_BUF struct buf text = BUF_INIT;
-		struct err ignored = ERR_INIT; /* a record that cannot be read is not ours */
-		if (!file || entry->d_name[0] == '.' ||
-			file_read(AT_FDCWD, file, 65536, &text, &ignored) < 0 ||
-			text.len < strlen("/.git\n"))
+		if (entry->d_name[0] == '.')
+			continue;
+		r = file ? read_gitdir(file, &text, e) : err_nomem(e);
+		if (r < 0 || text.len < strlen("/.git\n"))
 			continue;
 		buf_truncate(&text, text.len - strlen("/.git\n"));
 		const char *name = strrchr(text.data, '/');

@@ -7,7 +7,7 @@
 #include "os/cgroup.h"
 #include "os/file.h"
 #include "os/lock.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/file.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -50,6 +50,14 @@ int dir_open(int dirfd, const char *path, int *ret_fd, struct err *e)
 	return 0;
 }
 
+int dir_list(const char *path, DIR **ret, struct err *e)
+{
+	*ret = opendir(path);
+	if (!*ret && err_is_shortage(-errno))
+		return err_errno(e, -errno, "cannot read the directory '%s'", path);
+	return 0;
+}
+
 int dir_sync(int dirfd, const char *what, struct err *e)
 {
 	if (fsync(dirfd) < 0 && errno != EINVAL)

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -43,6 +44,9 @@ bool file_exists(int dirfd, const char *name);
 int dir_make(int dirfd, const char *path, mode_t mode, struct err *e) MUST_CHECK;
 /* Opens a directory; a symlink in the last component is -ELOOP or -ENOTDIR. */
 int dir_open(int dirfd, const char *path, int *ret_fd, struct err *e) MUST_CHECK;
+/* A directory to readdir(3), closed by the caller. *ret is NULL, and that is no error, where there
+ * is none or we may not read it. */
+int dir_list(const char *path, DIR **ret, struct err *e) MUST_CHECK;
 int dir_sync(int dirfd, const char *what, struct err *e) MUST_CHECK;
 
 /*

@@ -3,7 +3,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "os/file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,29 +24,34 @@ void plugin_files_deinit(struct plugin_files *files)
 	VEC_FREE(&files->list);
 }
 
-/* <directory of the running program>/plugins; NULL when there is none. */
-static char *beside_program(void)
+/* *ret: <directory of the running program>/plugins; NULL when there is none. 0 or -ENOMEM. */
+static int beside_program(char **ret)
 {
 	char exe[4096];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	*ret = NULL;
 	if (n <= 0)
-		return NULL;
+		return 0;
 	exe[n] = '\0';
 	char *slash = strrchr(exe, '/');
 	if (!slash)
-		return NULL;
+		return 0;
 	*slash = '\0';
 	CLEANUP_STR char *dir = path_join(exe, "plugins");
+	if (!dir)
+		return -ENOMEM;
 	struct stat st;
-	if (!dir || stat(dir, &st) < 0 || !S_ISDIR(st.st_mode))
-		return NULL;
-	return TAKE(dir);
+	if (stat(dir, &st) == 0 && S_ISDIR(st.st_mode))
+		*ret = TAKE(dir);
+	return 0;
 }
 
 char *plugin_path_default(const char *libdir)
 {
 	CLEANUP_BUF struct buf path = BUF_INIT;
-	CLEANUP_STR char *beside = beside_program();
+	CLEANUP_STR char *beside = NULL;
+	if (beside_program(&beside) < 0)
+		return NULL;
 	if (beside)
 		buf_addf(&path, "%s:", beside);
 	const char *data_home = getenv("XDG_DATA_HOME");
@@ -123,16 +129,16 @@ static int list_add(struct plugin_files *files, const char *dir, const char *fil
 	return 0;
 }
 
-static int list_directory(struct plugin_files *files, const char *dir)
+static int list_directory(struct plugin_files *files, const char *dir, struct err *e)
 {
-	DIR *d = opendir(dir);
-	if (!d)
-		return 0;
-	int r = 0;
+	DIR *d = NULL;
+	int r = dir_list(dir, &d, e);
 	const struct dirent *entry;
-	while (r == 0 && (entry = readdir(d)))
-		r = list_add(files, dir, entry->d_name);
-	closedir(d);
+	while (d && r == 0 && (entry = readdir(d)))
+		if (list_add(files, dir, entry->d_name) < 0)
+			r = err_nomem(e);
+	if (d)
+		closedir(d);
 	return r;
 }
 
@@ -150,8 +156,9 @@ int plugin_list(const char *plugin_path, struct plugin_files *ret, struct err *e
 		return err_nomem(e);
 	for (size_t i = 0; dirs[i]; i++) {
 		CLEANUP_STR char *dir = absolute(dirs[i]);
-		if (!dir || list_directory(&files, dir) < 0)
-			return err_nomem(e);
+		int r = dir ? list_directory(&files, dir, e) : err_nomem(e);
+		if (r < 0)
+			return r;
 	}
 	if (files.list.count > 0)
 		qsort(files.list.items, files.list.count, sizeof(files.list.items[0]),

@@ -73,10 +73,12 @@ static int verify_elf(int fd, const char *path, off_t size, struct err *e)
 	if (r == -ENOEXEC)
 		return refuse(e, PLUGIN_INVALID, path, "not an ELF file");
 	if (r < 0)
-		return refuse(e, PLUGIN_INVALID, path, "cannot read it: %s", strerror(-r));
+		return refuse(e, err_is_machine(r) ? r : PLUGIN_INVALID, path, "cannot read it: %s",
+			strerror(-r));
 	CLEANUP(closep) int own_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (own_fd < 0 || read_header(own_fd, &own) < 0)
-		return refuse(e, -EIO, path, "cannot compare it with /proc/self/exe");
+		return refuse(e, own_fd < 0 && err_is_machine(-errno) ? -errno : -EIO, path,
+			"cannot compare it with /proc/self/exe");
 	if (h.e_ident[EI_CLASS] != own.e_ident[EI_CLASS] ||
 		h.e_ident[EI_DATA] != own.e_ident[EI_DATA] || h.e_machine != own.e_machine)
 		return refuse(e, PLUGIN_INVALID, path,
@@ -98,7 +100,8 @@ int plugin_verify(const char *path, struct err *e)
 		return refuse(e, PLUGIN_MISSING, path, "not found");
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return refuse(e, PLUGIN_INVALID, path, "cannot open it: %s", strerror(errno));
+		return refuse(e, err_is_machine(-errno) ? -errno : PLUGIN_INVALID, path,
+			"cannot open it: %s", strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return refuse(e, PLUGIN_INVALID, path, "not a regular file");
 	return verify_elf(fd, path, st.st_size, e);
@@ -172,8 +175,14 @@ int plugin_load(const char *path, struct plugin *ret, struct err *e)
 		return r;
 	(void)dlerror();
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!handle)
-		return refuse(e, PLUGIN_INVALID, path, "cannot be loaded: %s", loader_error(path));
+	if (!handle) {
+		const char *why = loader_error(path);
+		return refuse(e,
+			str_ends(why, strerror(EMFILE))   ? -EMFILE
+			: str_ends(why, strerror(ENFILE)) ? -ENFILE
+							  : PLUGIN_INVALID,
+			path, "cannot be loaded: %s", why);
+	}
 	const void *symbol = dlsym(handle, SYMBOL);
 	if (!symbol)
 		return refuse(

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/spawn.h"
 
@@ -38,11 +39,12 @@ void plugin_report_deinit(struct plugin_report *r)
 /* What the loader and the warden have said so far. */
 struct answer {
 	bool refused, loaded, check_begun, checked, ended;
+	int unable;   /* negative errno: there was no process to load it in */
 	int outcome;  /* refused */
 	int check_rc; /* checked */
 	int status;   /* ended: of the loader */
 	bool late;    /* ended: at the deadline */
-	char *text;   /* refused */
+	char *text;   /* unable, refused */
 	struct plugin_report report;
 };
 
@@ -91,6 +93,10 @@ static int take_loaded(const json_t *loaded, struct plugin_report *report)
 static int take_line(const json_t *line, struct answer *a)
 {
 	const json_t *value;
+	if ((value = json_object_get(line, "unable"))) {
+		a->unable = (int)json_integer_value(value);
+		return copy_text(line, "text", &a->text);
+	}
 	if ((value = json_object_get(line, "refused")) && !a->loaded) {
 		a->refused = true;
 		a->outcome = (int)json_integer_value(value);
@@ -121,8 +127,9 @@ static int take_lines(char *text, struct answer *a)
 {
 	char *rest = text;
 	for (char *line; (line = strsep(&rest, "\n"));) {
-		json_t *json = json_loads(line, 0, NULL);
-		int r = json ? take_line(json, a) : 0;
+		json_t *json = NULL;
+		int r = json_text_parse(line, strlen(line), 0, &json, NULL);
+		r = r == 0 ? take_line(json, a) : r == -ENOMEM ? r : 0;
 		json_decref(json);
 		if (r < 0)
 			return r;
@@ -236,10 +243,13 @@ int plugin_probe(const char *path, const struct plugin_probe_args *args, struct 
 	r = run(path, args, &a, e);
 	if (r < 0)
 		return r;
+	if (a.unable < 0)
+		return err_set(e, a.unable, "cannot probe '%s': %s", path, a.text ? a.text : "?");
 	if (a.refused && (a.outcome == PLUGIN_MISSING || a.outcome == PLUGIN_INVALID))
 		return err_set(e, a.outcome, "%s", a.text ? a.text : path);
 	if (a.refused)
-		return err_set(e, -EIO, "cannot probe '%s': %s", path, a.text ? a.text : "?");
+		return err_set(e, a.outcome < 0 ? a.outcome : -EIO, "cannot probe '%s': %s", path,
+			a.text ? a.text : "?");
 	if (!a.loaded) {
 		CLEANUP_STR char *how = describe_end(&a, args->timeout_ms);
 		return err_set(e, PLUGIN_INVALID, "harness file '%s': loading it %s", path,

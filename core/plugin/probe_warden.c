@@ -5,7 +5,7 @@
 #include "base/str.h"
 #include "os/proc.h"
 #include "os/spawn.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -162,8 +162,12 @@ int probe_warden_run(void *arg)
 	s.n_fds = 1;
 	s.death_signal = SIGKILL;
 	pid_t loader;
-	if (spawn_fork(&s, loader_run, arg, &loader, NULL) < 0)
+	struct err e = ERR_INIT;
+	int r = spawn_fork(&s, loader_run, arg, &loader, &e);
+	if (r < 0) {
+		say(json_pack("{s:i,s:o}", "unable", r, "text", json_text(e.msg)));
 		return 1;
+	}
 	CLEANUP(closep) int pidfd = (int)syscall(SYS_pidfd_open, loader, 0);
 	int status = 0;
 	bool late = await_loader(loader, pidfd, deadline_ms, &status);

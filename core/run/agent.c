@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "git/git.h"
 #include "plugin/plugin.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -195,7 +195,9 @@ static int read_event(void *ctx, const struct event_row *row)
 	bool is_session = str_eq(row->kind, "session");
 	if (row->attempt != l->attempt || (!is_session && !str_eq(row->kind, "usage")))
 		return 0;
-	json_t *data = json_loads(row->data, 0, NULL);
+	json_t *data = NULL;
+	if (json_text_parse(row->data, strlen(row->data), 0, &data, NULL) == -ENOMEM)
+		return err_nomem(re->err);
 	if (!is_session)
 		recall_usage(re, data);
 	else if (str_replace(&l->session, json_string_value(json_object_get(data, "id"))) < 0)

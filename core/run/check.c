@@ -48,8 +48,9 @@ char *check_output(int dirfd, const char *name)
 {
 	CLEANUP_BUF struct buf raw = BUF_INIT;
 	CLEANUP_BUF struct buf cut = BUF_INIT;
-	if (file_read(dirfd, name, 64 << 20, &raw, NULL) < 0)
-		return strdup("");
+	int r = file_read(dirfd, name, 64 << 20, &raw, NULL);
+	if (r < 0)
+		return err_is_shortage(r) ? NULL : strdup("");
 	if (raw.len > KEEP_HEAD + KEEP_TAIL) {
 		buf_add(&cut, raw.data, KEEP_HEAD);
 		buf_addf(&cut, "\n[... %zu bytes cut ...]\n", raw.len - KEEP_HEAD - KEEP_TAIL);
@@ -221,7 +222,9 @@ static int finish(struct checker *c, struct wait *w, struct check_result *ret, s
 	if (!ret->out || !ret->errout)
 		return err_nomem(e);
 	if (ret->exit.cause == CAUSE_SPAWN_FAILED || ret->exit.cause == CAUSE_LOST)
-		return err_set(e, -ECHILD, "the command could not be run: %s",
+		return err_set(e,
+			err_is_machine((int)ret->exit.error) ? (int)ret->exit.error : -ECHILD,
+			"the command could not be run: %s",
 			ret->exit.text ? ret->exit.text : "its keeper was lost");
 	return 0;
 }

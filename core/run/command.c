@@ -45,7 +45,7 @@ static void command_finish(struct command *c, struct command_result *result)
 static void command_failed(struct command *c, struct command_result *result)
 {
 	struct live *l = c->live;
-	if (l->cancel || !run_is_shortage(result->err.code)) {
+	if (l->cancel || !err_is_shortage(result->err.code)) {
 		command_finish(c, result);
 		return;
 	}
@@ -73,7 +73,7 @@ static void command_over(struct watch *w, struct unit_exit *x)
 	if (!result.failed_to_run) {
 		w->run->short_row = 0;
 		command_finish(c, &result);
-	} else if (c->runs < RUNS_MAX && !run_is_shortage(result.err.code)) {
+	} else if (c->runs < RUNS_MAX && !err_is_shortage(result.err.code)) {
 		command_result_drop(&result);
 		command_try(c);
 	} else {

@@ -28,8 +28,11 @@ static int add_variables(const struct site *s, const char *harness, char ***part
 	CLEANUP_STRV char **own = NULL;
 	struct err unreadable = ERR_INIT; /* env_file: its units will not start, and say why */
 	int r = environ_base(s, &all, e);
-	if (r < 0 || environ_of_harness(s, harness, &own, &unreadable) < 0)
+	if (r < 0)
 		return r;
+	r = environ_of_harness(s, harness, &own, &unreadable);
+	if (r < 0)
+		return err_is_shortage(r) ? err_set(e, r, "%s", unreadable.msg) : 0;
 	for (size_t i = 0; r == 0 && own[i]; i++)
 		if (!strv_contains(all, own[i]) && strv_add(parts, own[i]) < 0)
 			r = err_nomem(e);

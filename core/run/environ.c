@@ -39,10 +39,12 @@ static bool is_scrubbed(const char *name)
 	return false;
 }
 
-static char *entry_name(const char *entry)
+/* *ret: NULL where the entry is none. 0 or -ENOMEM. */
+static int entry_name(const char *entry, char **ret)
 {
 	const char *eq = strchr(entry, '=');
-	return eq ? strndup(entry, (size_t)(eq - entry)) : NULL;
+	*ret = eq ? strndup(entry, (size_t)(eq - entry)) : NULL;
+	return eq && !*ret ? -ENOMEM : 0;
 }
 
 /* Sets NAME=VALUE, replacing an entry of that name. */
@@ -83,7 +85,9 @@ int environ_base(const struct site *s, char ***ret, struct err *e)
 	if (!env)
 		return err_nomem(e);
 	for (size_t i = 0; s->environment[i]; i++) {
-		CLEANUP_STR char *name = entry_name(s->environment[i]);
+		CLEANUP_STR char *name = NULL;
+		if (entry_name(s->environment[i], &name) < 0)
+			return err_nomem(e);
 		if (!name || is_scrubbed(name))
 			continue;
 		if (strv_add(&env, s->environment[i]) < 0)
@@ -99,7 +103,9 @@ static int pass_through(const struct site *s, char *const *patterns, char ***env
 {
 	char **all = s->environment;
 	for (size_t i = 0; all[i]; i++) {
-		CLEANUP_STR char *name = entry_name(all[i]);
+		CLEANUP_STR char *name = NULL;
+		if (entry_name(all[i], &name) < 0)
+			return -ENOMEM;
 		for (size_t k = 0; name && patterns && patterns[k]; k++)
 			if (fnmatch(patterns[k], name, 0) == 0 &&
 				environ_set(env, name, all[i] + strlen(name) + 1) < 0)
@@ -117,7 +123,9 @@ static int read_env_file(const char *path, char ***env, struct err *e)
 	if (code < 0)
 		return err_prefix(e, "env_file");
 	CLEANUP_STRV char **lines = strv_split(buf_cstr(&text), "\n");
-	for (size_t i = 0; lines && lines[i]; i++) {
+	if (!lines)
+		return err_nomem(e);
+	for (size_t i = 0; lines[i]; i++) {
 		char *line = lines[i];
 		if (line[0] == '#')
 			continue;

@@ -6,7 +6,9 @@
  */
 #include "run/state.h"
 
+#include "base/json_text.h"
 #include "git/worktree.h"
+#include "run/json_text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -105,12 +107,11 @@ static void reset_perform(struct job *job)
 static int report_changed(struct live *l, char *const *paths, struct err *e)
 {
 	CLEANUP_STR char *list = strv_join(paths, ", ");
-	json_t *data =
-		list ? json_pack("{s:o}", "text",
-			       json_sprintf(
-				       "an invariant changed tracked files (taken back): %s", list))
+	CLEANUP_STR char *words =
+		list ? str_printf("an invariant changed tracked files (taken back): %s", list)
 		     : NULL;
-	CLEANUP(freep) char *text = data ? json_dumps(data, JSON_COMPACT) : NULL;
+	json_t *data = words ? json_pack("{s:o}", "text", json_text(words)) : NULL;
+	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
 	json_decref(data);
 	if (!text)
 		return err_nomem(e);
@@ -206,7 +207,7 @@ static void gate_record(struct judge *g)
 	bool ignored = g->row.red_before && c->red_before == RED_BEFORE_IGNORE;
 	if (!g->row.passed && !c->advisory && !ignored)
 		describe_red(g);
-	int code = store_row(g, &err);
+	int code = buf_check(&g->red) < 0 ? err_nomem(&err) : store_row(g, &err);
 	free(g->out);
 	free(g->errout);
 	g->out = g->errout = NULL;
@@ -249,6 +250,10 @@ static void baseline_ran(struct live *l, struct command_result *result)
 	struct err err = ERR_INIT;
 	g->on_bench = false;
 	bench_release(l);
+	if (result->failed_to_run && err_is_machine(result->err.code)) {
+		gate_fault(g, &result->err);
+		return;
+	}
 	if (result->cancelled || result->failed_to_run) {
 		baseline_over(g); /* unknown counts as green before: the attempt is charged */
 		return;
@@ -295,6 +300,10 @@ static void baseline_ready(struct live *l, const char *dir, const struct err *e)
 	const struct check *c = &g->checks.items[g->at];
 	struct err err = ERR_INIT;
 	bool red = false;
+	if (!dir && !l->cancel && err_is_machine(e->code)) {
+		gate_fault(g, e);
+		return;
+	}
 	if (!dir) {
 		if (!l->cancel)
 			run_warn(l->run, "no baseline for %s: %s", l->name, e->msg);
@@ -352,6 +361,10 @@ static void start_tree_done(struct job *job)
 {
 	struct start_tree *s = (struct start_tree *)job;
 	struct judge *g = s->judge;
+	if (!g->live->cancel && err_is_machine(job->result)) {
+		gate_fault(g, &job->err);
+		return;
+	}
 	if (job->result < 0) {
 		gate_record(g);
 		return;
@@ -400,7 +413,7 @@ static void check_ran(struct live *l, struct command_result *result)
 		gate_end(g);
 		return;
 	}
-	if (result->failed_to_run && err_status(&result->err) == EXIT_IO) {
+	if (result->failed_to_run && err_is_machine(result->err.code)) {
 		gate_fault(g, &result->err);
 		return;
 	}
@@ -411,6 +424,12 @@ static void check_ran(struct live *l, struct command_result *result)
 	if (result->failed_to_run) {
 		free(g->errout);
 		g->errout = str_printf("could not be run: %s", result->err.msg);
+		struct err err = ERR_INIT;
+		if (!g->errout) {
+			err_nomem(&err);
+			gate_fault(g, &err);
+			return;
+		}
 	}
 	g->row = (struct gate_result_row){
 		.task_id = l->id,
@@ -448,7 +467,7 @@ static int use_cached(void *ctx, const struct gate_result_row *row)
 	g->row.cached = true;
 	g->row.out = g->out;
 	g->row.errout = g->errout;
-	return 0;
+	return (row->out && !g->out) || (row->errout && !g->errout) ? -ENOMEM : 0;
 }
 
 static void gate_next(struct judge *g)

@@ -7,6 +7,7 @@
  */
 #include "run/state.h"
 
+#include "base/json_text.h"
 #include "base/vec.h"
 #include "os/file.h"
 #include "run/json_text.h"
@@ -152,10 +153,19 @@ static void hook_start(struct hook *h)
 		hook_free(h);
 		return;
 	}
+	int code = uv_poll_init(&r->loop, &h->poll, h->pidfd);
+	if (code < 0) {
+		run_warn(r, "the hook %s was ended: %s", h->name, uv_strerror(code));
+		kill(-h->pid, SIGKILL);
+		while (waitpid(h->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		hook_unlink(h);
+		hook_free(h);
+		return;
+	}
 	h->started = true;
 	h->open = 2;
 	r->hooks_running++;
-	uv_poll_init(&r->loop, &h->poll, h->pidfd);
 	uv_timer_init(&r->loop, &h->timer);
 	h->poll.data = NULL;
 	h->timer.data = h;
@@ -178,7 +188,7 @@ static void start_waiting(struct run *r)
 static void hook_run(struct run *r, const char *name, const char *command, json_t *json)
 {
 	CLEANUP(freep)
-	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	char *text = json ? json_text_dump(json, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
 	json_decref(json);
 	struct hook *h = text ? calloc(1, sizeof(*h)) : NULL;
 	if (!h) {

@@ -37,7 +37,6 @@ struct plan_load {
 	struct run *run;
 	struct rplan *plan;
 	struct err *err;
-	bool failed;
 };
 
 static int read_plan(void *ctx, const struct plan_row *row)
@@ -46,17 +45,18 @@ static int read_plan(void *ctx, const struct plan_row *row)
 	struct rplan *p = load->plan;
 	p->name = str_dup(row->name);
 	p->worktrees = row->worktrees;
-	load->failed = !p->name;
-	return 0;
+	return p->name ? 0 : -ENOMEM;
 }
 
 static int load_plan(struct rplan *p, struct err *e)
 {
 	struct plan_load load = {.run = p->run, .plan = p, .err = e};
 	int code = store_plan(p->run->store, p->id, read_plan, &load, e);
-	if (code == 0 && !p->name)
-		code = err_set(e, -ENOENT, "no plan with id %lld", (long long)p->id);
-	return code < 0 ? code : load_definition(p, e);
+	if (code < 0)
+		return e->code ? code : err_nomem(e);
+	if (!p->name)
+		return err_set(e, -ENOENT, "no plan with id %lld", (long long)p->id);
+	return load_definition(p, e);
 }
 
 /* Units under way belong to plans that must be loaded too, asked for or not. */

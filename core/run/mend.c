@@ -52,17 +52,6 @@ int mend_start(struct run *r, struct err *e)
 #define SHORTAGES_MAX   5
 #define SHORTAGE_MIN_MS 100
 
-bool run_is_shortage(int code)
-{
-	return code == -EMFILE || code == -ENFILE || code == -EAGAIN || code == -ENOMEM;
-}
-
-static bool is_disk_error(int code)
-{
-	return code == -ENOSPC || code == -EDQUOT || code == -EFBIG || code == -EIO ||
-	       code == -EROFS;
-}
-
 static void on_shortage_over(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
@@ -104,9 +93,9 @@ static void wait_for_others(struct run *r, const struct err *e)
 
 bool run_machine_failed(struct run *r, const struct err *e)
 {
-	if (run_is_shortage(e->code))
+	if (err_is_shortage(e->code))
 		wait_for_others(r, e);
-	else if (is_disk_error(e->code))
+	else if (err_is_machine(e->code))
 		run_fault(r, e);
 	else
 		return false;

@@ -48,7 +48,7 @@ static void bench_setup_done(struct live *l, struct command_result *result)
 		ready(l, l->plan->merge_worktree, NULL);
 		return;
 	}
-	if (result->failed_to_run && err_status(&result->err) == EXIT_IO) {
+	if (result->failed_to_run && err_is_machine(result->err.code)) {
 		bench_fail(l, ready, &result->err);
 		return;
 	}

@@ -336,6 +336,8 @@ static int judge(struct final *f, enum merge_base_outcome *ret, struct err *e)
 		if (blocked)
 			buf_addf(&red, "%s%s", red.len ? ", " : "", c->name);
 	}
+	if (r == 0 && buf_check(&red) < 0)
+		return err_nomem(e);
 	return r == 0 && red.len > 0 ? say(f->m, MERGE_BASE_RED, buf_steal(&red), ret, e) : r;
 }
 

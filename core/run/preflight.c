@@ -135,6 +135,10 @@ int preflight_harness(const struct site *site, const char *name, struct diags *d
 		r = plugin_probe(file, &args, &report, &why);
 	if (r == -ENOMEM)
 		return r;
+	if (err_is_machine(r)) {
+		diags_warning(d, NULL, 0, "harness '%s' could not be tried: %s", name, why.msg);
+		return 0;
+	}
 	if (r != 0) {
 		diags_warning(d, NULL, 0, "harness '%s': %s; its tasks will fail", name, why.msg);
 		return 0;
@@ -301,16 +305,18 @@ static int note_plan(void *ctx, const struct plan_row *row)
 	return 0;
 }
 
-static int check_base(
-	const struct git_ctx *ctx, const struct facts *f, struct diags *d, int *ret_status)
+static int check_base(const struct git_ctx *ctx, const struct facts *f, struct diags *d,
+	int *ret_status, struct err *e)
 {
 	struct git_oid oid;
 	struct err why = ERR_INIT;
 	if (f->fixed || !f->base)
 		return 0;
 	int r = git_resolve(ctx, f->base, &oid, &why);
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 && r != -ENOENT) {
+		*e = why;
 		return r;
+	}
 	if (r == -ENOENT) {
 		diags_error(d, NULL, 0,
 			"the base of plan '%s' is '%s', which is no commit here: %s; set it with: "
@@ -344,7 +350,7 @@ static int check_git(const struct preflight *p, const struct facts *f, struct di
 	if (status)
 		*ret_status = status;
 	if (r == 0 && plan)
-		r = check_base(&ctx, f, d, ret_status);
+		r = check_base(&ctx, f, d, ret_status, e);
 	const char *under_way = git_under_way(site->repo);
 	if (under_way && site->config->halt.commit == CONFIG_HALT_COMMIT_BRANCH)
 		diags_warning(d, NULL, 0,

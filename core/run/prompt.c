@@ -7,6 +7,7 @@
  */
 #include "run/state.h"
 
+#include "base/json_text.h"
 #include "os/file.h"
 
 #include <errno.h>
@@ -42,6 +43,7 @@ struct prompt {
 	struct buf invariants;
 	struct buf feedback;
 	char *scope;
+	struct err *err; /* of what fails in a callback */
 };
 
 /* The last bytes of a text, from the start of a line where there is one. */
@@ -59,6 +61,8 @@ static const char *tail(const char *text, size_t limit)
 static void add_words(struct buf *out, const char *what, const char *text)
 {
 	CLEANUP_STR char *words = str_trimmed(text, utf8_cut(text, strlen(text), WORDS_BYTES));
+	if (!words)
+		out->failed = true;
 	if (!words || !words[0])
 		return;
 	buf_addf(out, "  %s: ", what);
@@ -77,15 +81,16 @@ static int add_deeds(struct prompt *p, const struct task_row *row)
 	CLEANUP_STR char *command = NULL;
 	CLEANUP(freep) char *data = NULL;
 	struct store *s = p->live->run->store;
-	struct err e = ERR_INIT;
-	int r = store_task_text(s, row->id, &prompt, &command, &e);
+	int r = store_task_text(s, row->id, &prompt, &command, p->err);
 	if (r == 0)
-		r = store_last_event(s, row->id, row->attempt, "message", &data, &e);
+		r = store_last_event(s, row->id, row->attempt, "message", &data, p->err);
 	if (r < 0)
 		return r;
 	if (prompt)
 		add_words(&p->dependencies, "it was asked", prompt);
-	json_t *message = data ? json_loads(data, 0, NULL) : NULL;
+	json_t *message = NULL;
+	if (data && json_text_parse(data, strlen(data), 0, &message, NULL) == -ENOMEM)
+		return err_nomem(p->err);
 	const char *text = json_string_value(json_object_get(message, "text"));
 	if (text)
 		add_words(&p->dependencies, "it said at the end", text);
@@ -179,7 +184,7 @@ static int note_scope(void *ctx, const struct task_row *row)
 {
 	struct prompt *p = ctx;
 	p->scope = str_dup(scope_name(row->scope));
-	return 0;
+	return p->scope ? 0 : -ENOMEM;
 }
 
 /* A blank line behind a section, where there is one. */
@@ -220,6 +225,9 @@ static int collect(struct prompt *p, struct err *e)
 	close_section(&p->dependencies);
 	close_section(&p->invariants);
 	close_section(&p->feedback);
+	if (code == 0 && (buf_check(&p->dependencies) < 0 || buf_check(&p->invariants) < 0 ||
+				 buf_check(&p->feedback) < 0))
+		code = err_nomem(e);
 	return code;
 }
 
@@ -286,6 +294,8 @@ static int load_template(struct run *r, struct buf *ret, struct err *e)
 				 : home               ? path_join(home, ".config/orch/prompt.md")
 						      : NULL;
 	CLEANUP_STR char *repo = path_join(r->site->root, ".orch-prompt.md");
+	if (!repo || (!user && ((xdg && xdg[0] == '/') || home)))
+		return err_nomem(e);
 	const char *const paths[] = {repo, user};
 	for (size_t i = 0; i < 2; i++) {
 		if (!paths[i] || !file_exists(AT_FDCWD, paths[i]))
@@ -298,7 +308,7 @@ static int load_template(struct run *r, struct buf *ret, struct err *e)
 
 int prompt_build(struct live *l, char **ret, struct err *e)
 {
-	struct prompt p = {.live = l};
+	struct prompt p = {.live = l, .err = e};
 	CLEANUP_BUF struct buf template = BUF_INIT;
 	CLEANUP_BUF struct buf out = BUF_INIT;
 	int code = load_template(l->run, &template, e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "run/report.h"
 
+#include "base/json_text.h"
 #include "base/map.h"
 #include "base/str.h"
 #include "base/vec.h"
@@ -123,7 +124,9 @@ static int note_finding(void *ctx, const char *task, const char *data)
 {
 	struct report *r = ctx;
 	json_t *t = map_get(&r->by_name, task);
-	json_t *finding = json_loads(data, 0, NULL);
+	json_t *finding = NULL;
+	if (json_text_parse(data, strlen(data), 0, &finding, NULL) == -ENOMEM)
+		return err_nomem(r->err);
 	r->n_findings++;
 	if (!t || !finding) {
 		json_decref(finding);

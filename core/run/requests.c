@@ -51,8 +51,9 @@ static int admit(
 {
 	struct rplan *p = loaded_plan(r, plan_id);
 	int code = hold_check(r->site, plan_id, e);
-	if (code == 0)
-		code = run_tx(r);
+	if (code < 0)
+		return code;
+	code = store_in_transaction(r->store) ? 0 : store_begin(r->store, e);
 	if (code == 0 && !p) {
 		code = load_more(r, plan_id, level, cap, &p, e);
 		if (code == 0)
@@ -65,8 +66,10 @@ static int admit(
 		if (engine_admit(r->engine, p->index, level, cap, run_now(r), &r->actions) < 0)
 			code = err_nomem(e);
 	}
-	if (code < 0)
+	if (code < 0) {
+		run_fault(r, e); /* the plan may be half loaded: nothing else is to start */
 		return code;
+	}
 	run_turn(r);
 	run_flush(r);
 	return 0;

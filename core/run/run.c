@@ -60,10 +60,11 @@ void run_warn(struct run *r, const char *fmt, ...)
 	va_start(ap, fmt);
 	buf_addv(&text, fmt, ap);
 	va_end(ap);
+	const char *words = buf_check(&text) < 0 ? "out of memory" : buf_cstr(&text);
 	if (r->options.listener.warning)
-		r->options.listener.warning(r->options.listener.ctx, buf_cstr(&text));
+		r->options.listener.warning(r->options.listener.ctx, words);
 	else
-		log_warning("%s", buf_cstr(&text));
+		log_warning("%s", words);
 }
 
 void run_activity(struct run *r, const struct live *l, const char *text)
@@ -76,7 +77,7 @@ void run_activity(struct run *r, const struct live *l, const char *text)
  * nothing. */
 void run_fault(struct run *r, const struct err *e)
 {
-	bool io = e->code == -EROFS || err_status(e) == EXIT_IO;
+	bool io = err_is_machine(e->code) || err_status(e) == EXIT_IO;
 	run_warn(r, "%s", e->msg);
 	if (!r->failed && !r->err.code)
 		r->err = *e;
@@ -176,16 +177,34 @@ static int check_pipe(struct err *e)
 	return 0;
 }
 
+/* It ends the process, too, where its table of descriptors cannot grow, and by SIGABRT. An end it
+ * is, for there is no way back to us; units stay with their keepers, and the next engine goes on.
+ */
+static void *realloc_or_end(void *p, size_t size)
+{
+	void *q = realloc(p, size);
+	if (!q && size) {
+		static const char text[] = "orch: out of memory; the same command goes on\n";
+		(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+		_exit(EXIT_IO);
+	}
+	return q;
+}
+
 static int loop_open(struct run *r, struct err *e)
 {
 	int code = check_pipe(e);
-	if (code < 0)
-		return code;
-	code = uv_loop_init(&r->loop);
+	if (code == 0)
+		code = uv_replace_allocator(malloc, realloc_or_end, calloc, free);
+	if (code == 0)
+		code = uv_loop_init(&r->loop);
 	if (code < 0)
 		return err_set(e, code, "cannot make an event loop: %s", uv_strerror(code));
 	r->loop_open = true;
 	r->loop.data = r;
+	code = jobs_open(r, e);
+	if (code < 0)
+		return code;
 	uv_prepare_init(&r->loop, &r->prepare);
 	uv_check_init(&r->loop, &r->check);
 	uv_timer_init(&r->loop, &r->timer);
@@ -227,8 +246,9 @@ static void loop_close(struct run *r)
 	vec_foreach(l, &r->live)
 		if (*l && (*l)->job)
 			job_cancel((*l)->job);
+	jobs_close(r);
 	uv_walk(&r->loop, close_handle, r);
-	/* A uv_stop() that came before ends the first of these at once; workers still use us. */
+	/* A uv_stop() that came before ends the first of these at once. */
 	while (uv_run(&r->loop, UV_RUN_DEFAULT) != 0)
 		;
 	uv_loop_close(&r->loop);
@@ -372,11 +392,12 @@ static void run_begin(struct run *r)
 		return;
 	}
 	r->begun = true;
-	if (run_tx(r) < 0)
+	code = store_in_transaction(r->store) ? 0 : store_begin(r->store, &err);
+	if (code == 0 && engine_begin(r->engine, run_now(r), &r->actions) < 0)
+		code = err_nomem(&err);
+	if (code < 0) {
+		run_fail(r, code, &err);
 		return;
-	if (engine_begin(r->engine, run_now(r), &r->actions) < 0) {
-		err_nomem(&err);
-		run_fault(r, &err);
 	}
 	if (r->interrupted)
 		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);

@@ -93,10 +93,17 @@ int run_select_add_filter(struct run_select *s, const char *text, struct err *e)
 
 static bool any_tag(const char *tags, const char *value)
 {
-	CLEANUP_STRV char **list = strv_split(tags, ",");
-	for (size_t i = 0; list && list[i]; i++)
-		if (str_eq(list[i], value))
-			return true;
+	const char *blank = " \t";
+	size_t len = strlen(value);
+	for (const char *tag = tags; tag; tag = strchr(tag, ',')) {
+		tag += *tag == ',';
+		tag += strspn(tag, blank);
+		if (strncmp(tag, value, len) == 0) {
+			const char *end = tag + len + strspn(tag + len, blank);
+			if (*end == ',' || *end == '\0')
+				return true;
+		}
+	}
 	return str_eq(tags, value);
 }
 

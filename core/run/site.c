@@ -73,8 +73,9 @@ char *site_plugin_path(const struct site *s)
 	if (!libdir)
 		return NULL;
 	/* There is none beside a build tree. */
-	CLEANUP_STR char *real = realpath(libdir, NULL);
-	return plugin_path_default(real);
+	char real[PATH_MAX];
+	const char *found = realpath(libdir, real);
+	return !found && errno == ENOMEM ? NULL : plugin_path_default(found);
 }
 
 static char *own_bin_dir(void)
@@ -147,7 +148,9 @@ static int site_find(struct site *s, const struct site_options *o, struct err *e
 static int site_configure(
 	struct site *s, const struct site_options *o, struct diags *d, struct err *e)
 {
-	CLEANUP_STR char *user = config_user_file(s->environment);
+	CLEANUP_STR char *user = NULL;
+	if (config_user_file(s->environment, &user) < 0)
+		return err_nomem(e);
 	const char *system = environment_get(s->environment, "ORCH_SYSTEM_CONFIG");
 	struct config_sources sources = {
 		.system_file = system ? system : CONFIG_SYSTEM_FILE,
@@ -274,11 +277,16 @@ static int lock_until(const struct site *s, const struct site_lock_kind *kind, i
 		return r;
 	struct proc_id self;
 	CLEANUP_STR char *text = NULL;
-	if (proc_identify(getpid(), &self) == 0)
-		text = str_printf("{\"pid\":%d,\"starttime\":%llu,\"boot_id\":\"%s\"}\n",
-			(int)getpid(), (unsigned long long)self.starttime, self.boot_id);
-	if (text && lock_write_holder(fd, text, e) < 0)
-		return e->code;
+	r = proc_identify(getpid(), &self);
+	if (r < 0)
+		return err_errno(e, r, "cannot read /proc/self");
+	text = str_printf("{\"pid\":%d,\"starttime\":%llu,\"boot_id\":\"%s\"}\n", (int)getpid(),
+		(unsigned long long)self.starttime, self.boot_id);
+	if (!text)
+		return err_nomem(e);
+	r = lock_write_holder(fd, text, e);
+	if (r < 0)
+		return r;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }

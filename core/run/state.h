@@ -11,6 +11,7 @@
 #include "run/environ.h"
 #include "run/run.h"
 
+#include <pthread.h>
 #include <uv.h>
 
 struct run;
@@ -21,7 +22,7 @@ struct hook;
 /* ---- jobs: work for a thread, with its answer on the loop (job.c) ---- */
 
 struct job {
-	uv_work_t work;
+	struct job *next;
 	struct run *run;
 	struct live *live; /* NULL: not for a task */
 	int cancel_fd;     /* eventfd; readable once cancelled */
@@ -34,6 +35,28 @@ struct job {
 	int result;
 	struct err err;
 };
+
+/*
+ * The threads. libuv's own would end the process where one cannot be made; here the job is refused,
+ * and the machine is short of something.
+ */
+struct workers {
+	bool open;
+	uv_async_t wake; /* of the loop: a job is done */
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	/* Under the lock: */
+	struct job *todo, **todo_end, *done, **done_end;
+	unsigned queued, idle;
+	bool ending;
+	/* The loop's: */
+	pthread_t threads[4];
+	unsigned count;
+};
+
+int jobs_open(struct run *r, struct err *e) MUST_CHECK;
+/* Waits for what is under way; no `done` is called any more. */
+void jobs_close(struct run *r);
 
 /* Takes ownership of job whatever happens; -ENOMEM, -errno: then done was not called and never
  * will. */
@@ -196,6 +219,7 @@ struct run {
 	int64_t clock_base; /* wall clock minus monotonic, at the start */
 	int64_t last_signal_ms;
 	uint32_t jobs, watches;
+	struct workers workers;
 	struct tamper_view tamper;               /* the shared repository as it is known */
 	struct VEC(struct git_ref_update) moves; /* of refs, announced by orch's own; refs owned */
 	struct hook *hooks; /* running, or waiting for their turn; oldest first */
@@ -230,7 +254,6 @@ int run_tx(struct run *r) MUST_CHECK;
  * use several times in a row, and nothing of ours runs that could give some back.
  */
 bool run_machine_failed(struct run *r, const struct err *e);
-bool run_is_shortage(int code);
 /* Something failed, and the engine knows what became of every task: it winds all down, and halts
  * with io_error or internal_error. */
 void run_fault(struct run *r, const struct err *e);

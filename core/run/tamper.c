@@ -9,6 +9,7 @@
 #include "run/state.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/log.h"
 #include "git/guard.h"
 #include "run/json_text.h"
@@ -138,7 +139,7 @@ static int add_finding(struct live *l, char *const *changes, struct err *e)
 	json_t *data = title && body ? json_pack("{s:s, s:o, s:o}", "severity", "high", "title",
 					       json_text(title), "body", json_text(body))
 				     : NULL;
-	CLEANUP(freep) char *text = data ? json_dumps(data, JSON_COMPACT) : NULL;
+	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
 	json_decref(data);
 	if (!text)
 		return err_nomem(e);

@@ -27,31 +27,36 @@ static int note_reason(void *ctx, const struct task_row *row)
 {
 	char **ret = ctx;
 	*ret = str_dup(row->reason);
-	return 0;
+	return row->reason && !*ret ? -ENOMEM : 0;
 }
 
 /* Of a task that passes: what the person said when it was approved. */
 static char *approval_text(struct run *r, const struct engine_action *a)
 {
 	CLEANUP_STR char *said = NULL;
-	IGNORE(store_task(r->store, a->task_after.id, note_reason, &said, NULL));
+	if (store_task(r->store, a->task_after.id, note_reason, &said, NULL) < 0)
+		return NULL;
 	return said && str_starts(said, "approved: ") ? TAKE(said)
 						      : str_dup("approved: by a person");
 }
 
-/* "<code>: <text>", or NULL. */
-static char *reason_text(struct run *r, const struct engine_action *a)
+/* *ret: "<code>: <text>", or NULL where there is none. 0 or -ENOMEM. */
+static int reason_text(struct run *r, const struct engine_action *a, char **ret)
 {
 	const char *code =
 		a->code != OUTCOME_NONE ? outcome_name(a->code) : verdict_name(a->verdict);
 	const char *text = a->text && a->text[0] ? a->text : NULL;
-	if (!code[0])
-		return a->text ? str_dup(a->text) : NULL;
-	if (!text && a->code == OUTCOME_NONE && a->verdict == VERDICT_APPROVED)
-		return approval_text(r, a);
+	if (!code[0]) {
+		*ret = str_dup(a->text);
+		return a->text && !*ret ? -ENOMEM : 0;
+	}
 	if (!text && a->code == OUTCOME_OVER_BUDGET)
 		text = "its token budget is spent";
-	return text ? str_printf("%s: %s", code, text) : str_dup(code);
+	if (!text && a->code == OUTCOME_NONE && a->verdict == VERDICT_APPROVED)
+		*ret = approval_text(r, a);
+	else
+		*ret = text ? str_printf("%s: %s", code, text) : str_dup(code);
+	return *ret ? 0 : -ENOMEM;
 }
 
 /* ---- saving ---- */
@@ -60,8 +65,10 @@ static int save_task(struct run *r, struct engine_action *a, struct err *e)
 {
 	const struct engine_task *t = &a->task_after;
 	struct live *l = live_get(r, a->task);
-	CLEANUP_STR char *reason = reason_text(r, a);
-	int code = 0;
+	CLEANUP_STR char *reason = NULL;
+	int code = reason_text(r, a, &reason);
+	if (code < 0)
+		return err_nomem(e);
 	if (a->to == TASK_ASSIGNED) {
 		/* A new attempt, perhaps right after the last one failed: nothing of that is under
 		 * way. */
@@ -170,8 +177,10 @@ static int copy_name(void *ctx, const struct task_row *row)
 
 static void tell_change(struct run *r, const struct engine_action *a)
 {
-	CLEANUP_STR char *reason = reason_text(r, a);
+	CLEANUP_STR char *reason = NULL;
 	CLEANUP_STR char *fetched = NULL;
+	if (reason_text(r, a, &reason) < 0)
+		reason = NULL; /* it is saved, and read from there */
 	struct live *l = live_get(r, a->task);
 	if (!l)
 		IGNORE(store_task(
@@ -283,7 +292,8 @@ static void act(struct run *r, struct engine_action *a)
 		if (!l)
 			l = live_new(r, a->task, &err);
 		if (!l) {
-			run_fault(r, &err);
+			run_fail(r, err_nomem(&err),
+				&err); /* the engine would wait for its answer */
 			return;
 		}
 	}

@@ -57,14 +57,10 @@ static void watch_report(struct watch *w, struct unit_exit *x)
 
 static void watch_settled(struct watch *w, int result, struct unit_exit *x, const struct err *e)
 {
-	if (result < 0) {
-		/* Not even that could be written: report it as lost, from memory. */
-		run_fault(w->run, e);
-		x->cause = CAUSE_LOST;
-		free(x->text);
-		x->text = str_dup(e->msg);
-	}
-	watch_report(w, x);
+	if (result < 0)
+		run_fail(w->run, result, e); /* what became of it is still to be found out */
+	else
+		watch_report(w, x);
 }
 
 static void autopsy_done(struct job *job)

@@ -59,7 +59,8 @@ static void prepare_perform(struct job *job)
 
 static void prepare_failed(struct live *l, const struct err *err)
 {
-	if (run_machine_failed(l->run, err) || l->cancel) {
+	/* Without a code it was told before, as a fault. */
+	if (!err->code || run_machine_failed(l->run, err) || l->cancel) {
 		run_post_task(l->run, l, EVENT_PREPARED, RESULT_CANCELLED, NULL);
 		return;
 	}
@@ -121,6 +122,8 @@ static void prepare_done(struct job *job)
 	const char *short_branch = branch && str_starts(branch, "refs/heads/")
 					   ? branch + strlen("refs/heads/")
 					   : branch;
+	if (code == 0 && !branch)
+		code = err_nomem(&err);
 	if (code == 0)
 		code = store_attempt_set_start(r->store, l->id, l->attempt, p->start.hex, &err);
 	if (code == 0)

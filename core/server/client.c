@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
 #include "os/sock.h"
@@ -58,7 +59,7 @@ int client_call(int fd, const char *method, json_t *params, int64_t deadline_ms,
 	CLEANUP_BUF struct buf line = BUF_INIT;
 	json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method",
 		method, "params", params ? params : json_object());
-	CLEANUP(freep) char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	CLEANUP(freep) char *text = request ? json_text_dump(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	if (!text)
 		return err_nomem(e);
@@ -72,7 +73,10 @@ int client_call(int fd, const char *method, json_t *params, int64_t deadline_ms,
 		r = read_line(fd, deadline_ms, &line, e);
 		if (r < 0)
 			return r;
-		json_t *answer = json_loads(buf_cstr(&line), JSON_REJECT_DUPLICATES, NULL);
+		json_t *answer = NULL;
+		if (json_text_parse(buf_cstr(&line), line.len, JSON_REJECT_DUPLICATES, &answer,
+			    NULL) == -ENOMEM)
+			return err_nomem(e);
 		json_t *result = json_object_get(answer, "result");
 		json_t *error = json_object_get(answer, "error");
 		if (result)

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include "base/buf.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
 #include "os/sock.h"
@@ -93,7 +94,7 @@ static void sent(uv_write_t *write, int status)
 /* Consumes the message. */
 static void client_send(struct client *c, json_t *message)
 {
-	char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+	char *text = message ? json_text_dump(message, JSON_COMPACT) : NULL;
 	json_decref(message);
 	struct sending *s = calloc(1, sizeof(*s));
 	size_t len = text ? strlen(text) : 0;
@@ -120,7 +121,9 @@ static void client_send(struct client *c, json_t *message)
 static int push_event(void *ctx, const struct event_row *row, const char *plan, const char *task)
 {
 	struct client *c = ctx;
-	json_t *data = json_loads(row->data, 0, NULL);
+	json_t *data = NULL;
+	if (json_text_parse(row->data, strlen(row->data), 0, &data, NULL) == -ENOMEM)
+		return -ENOMEM; /* with the next commit */
 	c->next_seq = row->seq + 1;
 	client_send(c, json_pack("{s:s, s:s, s:{s:I, s:I, s:s, s:s, s:I, s:s, s:o}}", "jsonrpc",
 			       "2.0", "method", "event", "params", "seq", (json_int_t)row->seq,
@@ -178,7 +181,11 @@ static void client_subscribe(struct client *c, const json_t *request)
 static void client_line(struct client *c, const char *line, size_t len)
 {
 	json_error_t why;
-	json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
+	json_t *request = NULL;
+	if (json_text_parse(line, len, JSON_REJECT_DUPLICATES, &request, &why) == -ENOMEM) {
+		client_close(c); /* it hears that it got no answer */
+		return;
+	}
 	if (!json_is_object(request)) {
 		client_send(
 			c, request ? methods_error(NULL, -32600, NULL,

@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "os/sock.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -270,7 +270,11 @@ static const struct {
 
 static void handle(struct keeper *k, struct conn *c, const char *line, size_t len)
 {
-	json_t *o = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
+	json_t *o = NULL;
+	if (json_text_parse(line, len, JSON_REJECT_DUPLICATES, &o, NULL) == -ENOMEM) {
+		refuse(k, c, "out of memory");
+		return;
+	}
 	const char *type = json_string_value(json_object_get(o, "type"));
 	size_t i = 0, n = sizeof(requests) / sizeof(requests[0]);
 	while (type && i < n && !str_eq(requests[i].type, type))

@@ -333,9 +333,10 @@ int host_main(int sock)
 		return HOST_EXIT_SOCKET;
 	struct err e = ERR_INIT;
 	int r = load(h, task, &e);
-	if (r < 0)
-		return HOST_EXIT_SOCKET;
-	if (r > 0) {
+	if (r < 0) {
+		h->start_error = r;
+		send_spawn_failed(h, e.msg);
+	} else if (r > 0) {
 		send_failed(h, r, e.msg);
 	} else {
 		const struct orch_harness *harness = &h->plugin.harness;

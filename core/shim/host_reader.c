@@ -2,7 +2,7 @@
 #include "shim/host_impl.h"
 
 #include "base/str.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -5,7 +5,7 @@
 #include "base/str.h"
 #include "os/file.h"
 #include "os/lock.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -52,10 +52,8 @@ int store_each_attempt(
 		r = attempt_row_read(q, &row, e);
 		if (r == 0)
 			r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -72,7 +70,8 @@ int store_attempt(struct store *s, int64_t task_id, int64_t number, attempt_row_
 	r = attempt_row_read(q, &row, e);
 	if (r == 0)
 		r = fn(ctx, &row);
-	db_done(q);
+	if (!db_stopped(q, r, e))
+		db_done(q);
 	return r;
 }
 
@@ -165,10 +164,8 @@ static int each_unit(struct store *s, sqlite3_stmt *q, unit_row_fn fn, void *ctx
 			.journal_offset = col_int(q, 7),
 		};
 		r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }

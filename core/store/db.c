@@ -157,6 +157,18 @@ void db_done(sqlite3_stmt *stmt)
 	sqlite3_reset(stmt);
 }
 
+bool db_stopped(sqlite3_stmt *stmt, int r, struct err *e)
+{
+	if (r == 0)
+		return false;
+	if (r == -ENOMEM && e && !e->code)
+		err_nomem(e);
+	else if (r < 0 && e && !e->code)
+		err_set(e, r, "%s", strerror(-r));
+	db_done(stmt);
+	return true;
+}
+
 int db_run(struct store *s, struct err *e, const char *sql, const char *format, ...)
 {
 	va_list ap;

@@ -37,6 +37,9 @@ sqlite3_stmt *db_query(
 int db_next(struct store *s, sqlite3_stmt *stmt, struct err *e) MUST_CHECK;
 /* For a caller that does not read to the end. */
 void db_done(sqlite3_stmt *stmt);
+/* After a callback gave r for a row: whether that ends the query, which is done with then. A
+ * failure that says nothing gets its words here. */
+bool db_stopped(sqlite3_stmt *stmt, int r, struct err *e) MUST_CHECK;
 /* Runs a statement that gives no rows. */
 int db_run(struct store *s, struct err *e, const char *sql, const char *format, ...) MUST_CHECK;
 /* The first column of the first row; `otherwise` when there is none. */

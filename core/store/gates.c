@@ -38,10 +38,8 @@ int store_each_event(struct store *s, int64_t plan_id, int64_t task_id, int64_t 
 			.data = col_str(q, 6),
 		};
 		r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -67,10 +65,8 @@ int store_each_named_event(
 			.data = col_str(q, 6),
 		};
 		r = fn(ctx, &row, col_str(q, 7), col_str(q, 8));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -105,10 +101,8 @@ int store_each_finding(struct store *s, int64_t plan_id, finding_fn fn, void *ct
 	int r = q ? 0 : (e ? e->code : -EIO);
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_str(q, 0), col_str(q, 1));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -134,10 +128,8 @@ static int each_invariant(
 			.fingerprint = col_str(q, 7),
 		};
 		r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -237,10 +229,8 @@ int store_each_gate_result(struct store *s, int64_t task_id, int64_t attempt, ga
 			.at = col_int(q, 13),
 		};
 		r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -267,7 +257,8 @@ int store_cache_get(struct store *s, const char *tree, const char *fingerprint, 
 		.errout = col_str(q, 6),
 	};
 	r = fn(ctx, &row);
-	db_done(q);
+	if (!db_stopped(q, r, e))
+		db_done(q);
 	return r;
 }
 

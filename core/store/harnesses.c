@@ -38,10 +38,8 @@ int store_each_spent(struct store *s, int64_t plan_id, spent_fn fn, void *ctx, s
 	int r = q ? 0 : (e ? e->code : -EIO);
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_str(q, 0), col_int(q, 1));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }

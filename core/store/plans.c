@@ -52,10 +52,8 @@ static int each_plan(struct store *s, sqlite3_stmt *q, plan_row_fn fn, void *ctx
 		r = plan_row_read(q, &row, e);
 		if (r == 0)
 			r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }

@@ -89,10 +89,8 @@ int store_each_task(struct store *s, int64_t plan_id, task_row_fn fn, void *ctx,
 		r = task_row_read(q, &row, e);
 		if (r == 0)
 			r = fn(ctx, &row);
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -107,7 +105,8 @@ int store_task(struct store *s, int64_t id, task_row_fn fn, void *ctx, struct er
 	r = task_row_read(q, &row, e);
 	if (r == 0)
 		r = fn(ctx, &row);
-	db_done(q);
+	if (!db_stopped(q, r, e))
+		db_done(q);
 	return r;
 }
 
@@ -126,10 +125,8 @@ int store_each_edge(struct store *s, int64_t plan_id, edge_fn fn, void *ctx, str
 	int r = q ? 0 : (e ? e->code : -EIO);
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_int(q, 0), col_int(q, 1));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -144,10 +141,8 @@ int store_each_judged(struct store *s, int64_t plan_id, judged_fn fn, void *ctx,
 	int r = q ? 0 : (e ? e->code : -EIO);
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_int(q, 0), col_str(q, 1));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -162,10 +157,8 @@ int store_each_task_harness(
 	int r = q ? 0 : (e ? e->code : -EIO);
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_int(q, 0), col_str(q, 1), col_bool(q, 2));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -177,10 +170,8 @@ int store_each_need(struct store *s, int64_t task_id, need_fn fn, void *ctx, str
 	int r = q ? 0 : (e ? e->code : -EIO);
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_int(q, 0));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }
@@ -269,10 +260,8 @@ int store_each_transition(
 	while (q && (r = db_next(s, q, e)) > 0) {
 		r = fn(ctx, col_int(q, 0), col_int(q, 1), col_str(q, 2), col_str(q, 3),
 			col_str(q, 4));
-		if (r != 0) {
-			db_done(q);
+		if (db_stopped(q, r, e))
 			break;
-		}
 	}
 	return r;
 }

@@ -3,7 +3,7 @@
 
 #include "base/str.h"
 #include "os/file.h"
-#include "unit/json_text.h"
+#include "base/json_text.h"
 #include "unit/spec.h"
 
 #include <errno.h>

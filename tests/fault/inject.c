@@ -7,19 +7,24 @@
  * - FAULT_FILE: the counter, shared by mmap(2); its layout is struct shared
  * - FAULT_PROGRAMS: orch, git, keeper (orch-shim), host (what a keeper forks, until it execs);
  *   keepers that a nursery forks are not seen, for its environment is its own
- * - FAULT_CALLS: sync, rename, write, make, remove, open, fd, fork, memory
+ * - FAULT_CALLS: sync, rename, write, make, remove, open, fd, fork (and threads), memory
  * - FAULT_AT: n; 0 only counts
  * - FAULT_ACTION: kill-before, kill-after, or an errno's name
  * - FAULT_FOR: how many calls fail, from the n-th on; default 1
- * - FAULT_TRACE: a file that gets a line for each call that counts
+ * - FAULT_SITE: only calls that come this way count: a hash of the callers up the stack, the same
+ * in every run of one build
+ * - FAULT_TRACE: a file that gets a line for each call that counts: number, program, pid, call,
+ * site, path; the callers of one that is struck follow
  *
  * What another program forks does not count before it execs.
  */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -63,9 +68,10 @@ static struct {
 	bool kill, after;
 	int error;
 	uint64_t at, times;
-	pid_t pid; /* of whom role and wanted speak */
-	const char *role;
-	bool wanted;
+	uint64_t site; /* 0: any */
+	const char *programs;
+	pid_t pid;
+	const char *role; /* of pid */
 	int trace_fd;
 	struct shared *shared;
 } fault;
@@ -102,7 +108,32 @@ static int error_of(const char *name)
 static uint64_t number(const char *name, uint64_t otherwise)
 {
 	const char *text = getenv(name);
-	return text ? strtoull(text, NULL, 10) : otherwise;
+	return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+/* The way to here: where each caller stands in its own file. */
+static uint64_t find_site(void)
+{
+	void *callers[40];
+	int n = backtrace(callers, sizeof(callers) / sizeof(callers[0]));
+	struct dl_find_object own = {0}, file;
+	uint64_t hash = 0xcbf29ce484222325;
+	(void)_dl_find_object(&fault, &own);
+	for (int i = 0; i < n; i++)
+		if (_dl_find_object(callers[i], &file) == 0 &&
+			file.dlfo_map_start != own.dlfo_map_start)
+			hash = (hash ^ (uint64_t)((char *)callers[i] -
+						  (char *)file.dlfo_map_start)) *
+			       0x100000001b3;
+	return hash;
+}
+
+/* Lines "FILE(+OFFSET)", for addr2line(1). */
+static void trace_callers(void)
+{
+	void *callers[40];
+	int n = backtrace(callers, sizeof(callers) / sizeof(callers[0]));
+	backtrace_symbols_fd(callers, n, fault.trace_fd);
 }
 
 static int open_high(const char *path, int flags)
@@ -126,6 +157,12 @@ static const char *child_role(const char *role)
 	return strcmp(role, "keeper") == 0 ? "host" : "child";
 }
 
+static void become_child(void)
+{
+	fault.role = child_role(fault.role);
+	fault.pid = (pid_t)syscall(SYS_getpid);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
 	const char *path = getenv("FAULT_FILE"), *action = getenv("FAULT_ACTION");
@@ -147,22 +184,21 @@ __attribute__((constructor)) static void begin(void)
 	fault.error = error_of(action);
 	fault.at = number("FAULT_AT", 0);
 	fault.times = number("FAULT_FOR", 1);
+	fault.site = number("FAULT_SITE", 0);
+	(void)find_site(); /* the first loads a library */
 	const char *trace = getenv("FAULT_TRACE");
 	fault.trace_fd = trace ? open_high(trace, O_WRONLY | O_APPEND | O_CREAT) : -1;
+	fault.programs = getenv("FAULT_PROGRAMS");
 	fault.pid = (pid_t)syscall(SYS_getpid);
 	fault.role = role;
-	fault.wanted = listed(getenv("FAULT_PROGRAMS"), role);
+	pthread_atfork(NULL, NULL, become_child);
 	fault.on = true;
 }
 
-static void look_who_we_are(void)
+/* What this process is; a child of vfork, which has its parent's memory, finds another's pid. */
+static const char *role_now(void)
 {
-	pid_t pid = (pid_t)syscall(SYS_getpid);
-	if (pid == fault.pid)
-		return;
-	fault.pid = pid;
-	fault.role = child_role(fault.role);
-	fault.wanted = listed(getenv("FAULT_PROGRAMS"), fault.role);
+	return (pid_t)syscall(SYS_getpid) == fault.pid ? fault.role : child_role(fault.role);
 }
 
 /* Whether this process is one whose calls count. */
@@ -170,11 +206,11 @@ static bool counts(enum call call)
 {
 	if (!fault.on || inside || !(fault.calls & (1U << call)))
 		return false;
-	look_who_we_are();
-	return fault.wanted;
+	return listed(fault.programs, role_now());
 }
 
-static void describe(char *to, size_t size, uint64_t n, const char *name, const char *path, int fd)
+static void describe(char *to, size_t size, uint64_t n, const char *name, uint64_t site,
+	const char *path, int fd)
 {
 	char link[40], target[160] = "";
 	if (!path && fd >= 0) {
@@ -183,8 +219,8 @@ static void describe(char *to, size_t size, uint64_t n, const char *name, const 
 		target[len < 0 ? 0 : len] = '\0';
 		path = target;
 	}
-	snprintf(to, size, "%llu %s %d %s %.160s\n", (unsigned long long)n, fault.role,
-		(int)syscall(SYS_getpid), name, path ? path : "");
+	snprintf(to, size, "%llu %s %d %s 0x%llx %.140s\n", (unsigned long long)n, role_now(),
+		(int)syscall(SYS_getpid), name, (unsigned long long)site, path ? path : "");
 }
 
 enum verdict { GO, FAIL, DIE_AFTER };
@@ -195,13 +231,21 @@ static enum verdict judge(enum call call, const char *name, const char *path, in
 		return GO;
 	inside = true;
 	int before = errno;
+	uint64_t site = fault.site || fault.trace_fd >= 0 ? find_site() : 0;
+	if (fault.site && site != fault.site) {
+		errno = before;
+		inside = false;
+		return GO;
+	}
 	uint64_t n = __atomic_add_fetch(&fault.shared->count, 1, __ATOMIC_SEQ_CST);
 	bool hit = fault.at && n >= fault.at && n - fault.at < fault.times;
 	if (hit || fault.trace_fd >= 0) {
 		char text[sizeof(fault.shared->what)] = "";
-		describe(text, sizeof(text), n, name, path, fd);
+		describe(text, sizeof(text), n, name, site, path, fd);
 		if (fault.trace_fd >= 0)
 			(void)!raw_write(fault.trace_fd, text, strlen(text));
+		if (hit && fault.trace_fd >= 0)
+			trace_callers();
 		if (hit && __atomic_fetch_add(&fault.shared->fired, 1, __ATOMIC_SEQ_CST) == 0)
 			memcpy(fault.shared->what, text, sizeof(text));
 	}
@@ -291,6 +335,14 @@ WRAP(int, socketpair, CALL_FD, (int domain, int type, int protocol, int fds[2]),
 	(domain, type, protocol, fds), "", -1)
 WRAP(int, memfd_create, CALL_FD, (const char *name, unsigned int flags), (name, flags), name, -1)
 WRAP(pid_t, fork, CALL_FORK, (void), (), "", -1)
+
+EXPORT int pthread_create(
+	pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
+{
+	enum verdict v = judge(CALL_FORK, "pthread_create", "", -1);
+	return v == FAIL ? fault.error
+			 : (int)leave(v, REAL(pthread_create)(thread, attr, run, arg));
+}
 
 /* A library's first pipe, without which it ends the process: orch makes sure before that it can be
  * made. */
@@ -463,6 +515,8 @@ EXPORT long syscall(long nr, ...)
 	if (v == FAIL)
 		return -1;
 	long pid = real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (pid == 0)
+		become_child();
 	return pid ? leave(v, pid) : 0;
 }
 

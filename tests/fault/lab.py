@@ -8,6 +8,7 @@ has ended, and compare with an undisturbed run. `violations` is everything that 
 One round by hand, with its directory kept:
   ORCH_BIN=build/orch ORCH_INJECT=build/tests/inject.so python3 tests/fault/lab.py \\
       pair orch kill-before sync,rename 17
+or `pair orch ENOMEM memory 1 SITE`; ORCH_FAULT_TRACE=1 leaves the sites in `trace`.
 """
 
 import atexit
@@ -110,9 +111,10 @@ class Fault:
     action: str = "kill-before"
     at: int = 0
     times: int = 1
+    site: str = ""  # only calls that come this way
 
     def __str__(self):
-        return f"{self.programs} {self.action} {self.calls} {self.at}"
+        return f"{self.programs} {self.action} {self.calls} {self.at} {self.site}".rstrip()
 
 
 def ram():
@@ -124,7 +126,9 @@ def ram():
 
 
 def _git_env(env):
-    return {key: env[key] for key in env if key.startswith("GIT_") or key in ("PATH", "LC_ALL", "TZ")}
+    """What decides the repository's content."""
+    return {key: env[key] for key in env if key != "GIT_CEILING_DIRECTORIES"
+            and (key.startswith("GIT_") or key in ("PATH", "LC_ALL", "TZ"))}
 
 
 @functools.cache
@@ -172,6 +176,7 @@ class World(cli.Place):
         shutil.copytree(_repository(tuple(_git_env(env).items())), work, dirs_exist_ok=True)
         self.counter = self.top / "counter"
         self.counter.write_bytes(bytes(COUNTER.size))
+        self.trace = self.top / "trace"
         self.statuses = []
 
     def remove(self):
@@ -189,11 +194,12 @@ class World(cli.Place):
                 "FAULT_FILE": str(self.counter), "FAULT_PROGRAMS": fault.programs,
                 "FAULT_CALLS": fault.calls, "FAULT_ACTION": fault.action,
                 "FAULT_AT": str(fault.at), "FAULT_FOR": str(fault.times),
+                **({"FAULT_SITE": fault.site} if fault.site else {}),
                 # Too much for a request to the nursery: each keeper is a program of its own.
                 **({"FAULT_PAD_1": "x" * 70000, "FAULT_PAD_2": "x" * 70000}
                    if "keeper" in fault.programs else {}),
-                **({"FAULT_TRACE": str(self.top / "trace")} if os.environ.get("ORCH_FAULT_TRACE")
-                   else {})}
+                **({"FAULT_TRACE": str(self.trace)}
+                   if fault.at == 0 or os.environ.get("ORCH_FAULT_TRACE") else {})}
 
     def counted(self):
         """(calls, strikes, what was struck first)"""
@@ -540,9 +546,9 @@ def run_round(r, keep=False):
     # counted one did, another is struck at its last.
     for _ in range(4):
         _run_round(r, keep)
-        if r.struck or r.wrong or not r.made:
+        if r.struck or r.wrong:
             break
-        r.fault = dataclasses.replace(r.fault, at=min(r.made, r.fault.at))
+        r.fault = dataclasses.replace(r.fault, at=max(1, min(r.made, r.fault.at)))
     if not r.struck:
         r.wrong.append(f"was not struck in {r.made} calls")
     return r
@@ -593,23 +599,33 @@ def reference(scenario):
         world.remove()
 
 
-def count(scenario, programs, calls):
-    """How many such calls an undisturbed run makes, and where (for messages)."""
+def trace(scenario, programs, calls):
+    """Each such call that an undisturbed run makes: number, program, pid, call, site, path."""
     world = World(scenario)
     try:
         assert world.go_on(world.armed(Fault(programs, calls))).status == 0, world.said
-        return world.counted()[0]
+        return [line.split(" ", 5) for line in world.trace.read_text().splitlines()]
     finally:
         _kill_left()
         world.remove()
 
 
-def points(scenario, programs, calls, most=None):
-    """The numbers of such calls in an undisturbed run: all, or at most so many, spread evenly."""
-    n = count(scenario, programs, calls)
-    if most is None or ALL or n <= most:
-        return range(1, n + 1)
-    return sorted({1 + (n - 1) * i // (most - 1) for i in range(most)})
+# Calls that are many, and mostly made the same way: one stands for all that come that way.
+BY_SITE = {"memory", "open"}
+
+
+def faults(scenario, programs, calls, action, most=None):
+    """A fault at each such call of an undisturbed run, or at so many of them, spread evenly."""
+    made = trace(scenario, programs, calls)
+    if calls in BY_SITE:
+        again = {call[4] for call in trace(scenario, programs, calls)}
+        found = [Fault(programs, calls, action, 1, site=site)
+                 for site in dict.fromkeys(call[4] for call in made) if site in again]
+    else:
+        found = [Fault(programs, calls, action, n + 1) for n in range(len(made))]
+    if most is None or ALL or len(found) <= most:
+        return found
+    return [found[(len(found) - 1) * i // (most - 1)] for i in range(most)]
 
 
 def run_rounds(rounds):
@@ -633,10 +649,10 @@ def report(bad):
 
 
 def main(argv):
-    scenario, programs, action, calls, at = argv
+    scenario, programs, action, calls, at, *site = argv
     begin = time.monotonic()
     ref = reference(scenario)
-    r = run_round(Round(scenario, Fault(programs, calls, action, int(at)), ref,
+    r = run_round(Round(scenario, Fault(programs, calls, action, int(at), 1, *site), ref,
                         lossless=programs in ("orch", "git"),
                         excused=("spawn_failed",) if action[0] == "E" else ()), keep=True)
     print(r, "\n   ", "\n    ".join(r.wrong) or "holds", f"\n{time.monotonic() - begin:.1f} s")

@@ -19,9 +19,11 @@ ERRORS = [
     ("orch", "write", "ENOSPC", 16),
     ("orch", "make", "ENOSPC", 16),
     ("orch", "fd", "EMFILE", 16),
+    ("orch", "open", "EMFILE", 16),
     ("keeper", "sync,rename,write", "ENOSPC", 12),
     ("keeper", "make", "ENOSPC", 8),
     ("keeper", "fd", "EMFILE", 8),
+    ("keeper", "open", "EMFILE", 8),
     ("git", "write", "ENOSPC", 12),
     ("orch", "memory", "ENOMEM", 24),
 ]
@@ -30,10 +32,10 @@ ERRORS = [
 @pytest.mark.parametrize("programs,calls,error,most", ERRORS,
                          ids=[" ".join(e[:3]) for e in ERRORS])
 def test_each_call_fails_once(reference, programs, calls, error, most):
-    todo = [lab.Round("pair", lab.Fault(programs, calls, error, n), reference("pair"),
+    todo = [lab.Round("pair", fault, reference("pair"),
                       lossless=programs in ("orch", "git"), allowed=(0, 74),
                       excused=("spawn_failed",))
-            for n in lab.points("pair", programs, calls, most)]
+            for fault in lab.faults("pair", programs, calls, error, most)]
     assert todo
     bad = lab.run_rounds(todo)
     assert not bad, lab.report(bad)

@@ -29,9 +29,9 @@ POINTS = [
 @pytest.mark.parametrize("scenario,programs,calls,action,most", POINTS,
                          ids=[" ".join(p[:4]) for p in POINTS])
 def test_every_point(reference, scenario, programs, calls, action, most):
-    todo = [lab.Round(scenario, lab.Fault(programs, calls, action, n), reference(scenario),
+    todo = [lab.Round(scenario, fault, reference(scenario),
                       lossless=programs in ("orch", "git"))
-            for n in lab.points(scenario, programs, calls, most)]
+            for fault in lab.faults(scenario, programs, calls, action, most)]
     assert todo
     bad = lab.run_rounds(todo)
     assert not bad, lab.report(bad)

@@ -258,7 +258,8 @@ static void test_the_user_file(void **state)
 		{{"HOME=", NULL}, NULL},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		CLEANUP_STR char *path = config_user_file(cases[i].environment);
+		CLEANUP_STR char *path = NULL;
+		assert_int_equal(config_user_file(cases[i].environment, &path), 0);
 		if (cases[i].path)
 			assert_string_equal(path, cases[i].path);
 		else

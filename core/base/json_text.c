@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "unit/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <pthread.h>

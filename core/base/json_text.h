@@ -5,8 +5,8 @@
  * lex_save() ignores that its buffer did not grow); its writer leaves out a part and succeeds all
  * the same. So a good file would be taken for a broken one, or a broken one be written.
  */
-#ifndef UNIT_JSON_TEXT_H
-#define UNIT_JSON_TEXT_H
+#ifndef BASE_JSON_TEXT_H
+#define BASE_JSON_TEXT_H
 
 #include "base/cleanup.h"
 
