@@ -355,6 +355,12 @@ void run_set_request(struct run *r, const struct run_request *request)
 {
 	r->request = *request;
 	r->have_request = true;
+	r->request_at = ENGINE_NONE;
+}
+
+bool run_is_beside(const struct run *r, uint32_t task)
+{
+	return r->have_request && task != r->request_at;
 }
 
 /* ---- running ---- */
@@ -364,6 +370,7 @@ static void post_request(struct run *r)
 	for (uint32_t i = 0; i < engine_task_count(r->engine); i++) {
 		if (engine_task(r->engine, i)->id != r->request.task_id)
 			continue;
+		r->request_at = i;
 		run_post(r,
 			(struct engine_event){.kind = r->request.kind,
 				.task = i,
@@ -447,6 +454,20 @@ uint32_t run_unit_count(const struct run *r)
 	return r->watches;
 }
 
+/*
+ * A decision is carried out, with the merge that may follow from it. Agents that an engine before has
+ * left go on with their keepers.
+ */
+static bool request_is_over(const struct run *r)
+{
+	if (!r->begun || !r->have_request || r->request_at == ENGINE_NONE)
+		return false;
+	const struct live *l = r->live.count > r->request_at ? r->live.items[r->request_at] : NULL;
+	enum task_status status = engine_mode_status(engine_task(r->engine, r->request_at)->mode);
+	return (!l || !(l->command_unit || l->in_hand)) &&
+	       (r->interrupted || status != TASK_INTEGRATING);
+}
+
 int run_execute(struct run *r, char **ret_refused, struct err *e)
 {
 	int code = load_plans(r, e);
@@ -460,7 +481,8 @@ int run_execute(struct run *r, char **ret_refused, struct err *e)
 		if (!r->begun && r->found_left == 0)
 			run_begin(r);
 		run_turn(r);
-		if (r->begun && r->inbox.count == 0 && engine_is_done(r->engine) && r->jobs == 0)
+		if (r->begun && r->inbox.count == 0 && r->jobs == 0 &&
+			(engine_is_done(r->engine) || request_is_over(r)))
 			break;
 		if (!r->failed)
 			uv_run(&r->loop, UV_RUN_ONCE);

@@ -211,6 +211,7 @@ struct run {
 	struct VEC(uint32_t) unwanted; /* tasks that are over and still have a worktree */
 	struct run_request request;
 	bool have_request;
+	uint32_t request_at; /* in the engine; ENGINE_NONE before it was posted */
 	char *refused;
 	int git_lock;
 	char boot_id[40];
@@ -262,6 +263,9 @@ void run_fault(struct run *r, const struct err *e);
 void run_fail(struct run *r, int code, const struct err *e);
 void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void run_activity(struct run *r, const struct live *l, const char *text);
+
+/* Whether this engine is here for one decision, and the task is none that the decision is about. */
+bool run_is_beside(const struct run *r, uint32_t task);
 
 /* turn.c */
 void run_turn(struct run *r);

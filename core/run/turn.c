@@ -305,7 +305,8 @@ static void act(struct run *r, struct engine_action *a)
 		agent_start(l);
 		break;
 	case ACT_KILL:
-		agent_kill(l, a);
+		if (!run_is_beside(r, a->task))
+			agent_kill(l, a);
 		break;
 	case ACT_COMMIT:
 		work_commit(l, a->outcome);
@@ -317,7 +318,8 @@ static void act(struct run *r, struct engine_action *a)
 		merge_start(l);
 		break;
 	case ACT_CANCEL:
-		cancel(l, a->hard);
+		if (!run_is_beside(r, a->task))
+			cancel(l, a->hard);
 		break;
 	case ACT_FREEZE:
 		freeze(l, watch_pause);

@@ -3,6 +3,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import stat
 import subprocess
@@ -22,6 +23,13 @@ ALONE = "exec 9>$HOME/alone-${PWD##*/}; flock -n 9 || echo $PWD >> $HOME/overlap
 def starts(repo):
     file = repo.home / "starts"
     return sorted(file.read_text().splitlines()) if file.exists() else []
+
+
+def _command(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
 
 
 def kill_when(repo, process, condition, what):
@@ -229,6 +237,38 @@ def test_a_unit_of_another_plan_runs_to_its_end(repo):
     assert repo.git("show", "refs/orch/first/a/1:a") == "a"
     assert not repo.git("for-each-ref", "refs/orch/first/b")
     assert repo.dispatch(first).halt["tasks"] == {"passed": 2}
+    assert starts(repo) == ["a 1"]
+
+
+def test_a_decision_leaves_running_agents_alone(repo):
+    """What a dead engine has left is not waited for by a decision, nor ended by its Ctrl+C."""
+    other = repo.plan("[invariant:slow]\ncommand = test ! -e $HOME/hold || "
+                      "{ touch $HOME/judged; exec sleep 61; }\n"
+                      "[task:x]\ncommand = exit 3\nretry_max = 0\n"
+                      "[task:z]\ncommand = echo z > z\n"
+                      "[task:y]\ncommand = until git rev-parse -q --verify "
+                      "orch/other/integration:z; do sleep 0.02; done; echo y > y\n"
+                      "gate = human_review\ninvariants = slow\n", "other", max_agents=3)
+    repo.dispatch(other, status=2)
+    held = repo.plan(f"[task:a]\ncommand = {HELD}\n", "held")
+    process = repo.popen("dispatch", held)
+    kill_when(repo, process, lambda: starts(repo), "the agent")
+    assert repo.orch("retry", "other/x", "--json", timeout=20).json["to"] == "pending"
+    assert repo.orch("reject", "held/a", "--reason=no", status=1, timeout=20)
+    (repo.home / "hold").touch()
+    approve = repo.popen("approve", "other/y")
+    wait_until((repo.home / "judged").exists, what="the gate of the merge")
+    approve.send_signal(signal.SIGINT)
+    assert repo.finish(approve).status == 130
+    assert repo.task("y", "other")["status"] == "integrating"
+    assert repo.task("a", "held")["status"] == "running"
+    commands = [_command(pid) for pid in descendants()]
+    assert not any(command.startswith("sleep 61") for command in commands), commands
+    assert any("go; do" in command for command in commands), commands
+    (repo.home / "hold").unlink()
+    (repo.home / "go").touch()
+    assert repo.dispatch(other, status=1).last("y")["to"] == "passed"
+    assert repo.dispatch(held).halt["tasks"] == {"passed": 1}
     assert starts(repo) == ["a 1"]
 
 
