@@ -182,6 +182,21 @@ static int read_items(char *text, struct map *items)
 	return 0;
 }
 
+/* What is told of one item; a digest says nothing to a person. Owned; was, is: NULL: there is none. */
+static char *describe(const char *name, const char *was, const char *is)
+{
+	bool file = !str_starts(name, "refs/") && !str_ends(name, " (mode)");
+	if (file)
+		return str_printf("%s %s", name,
+			!was  ? "is new"
+			: !is ? "was removed"
+			      : "was changed");
+	if (!was)
+		return str_printf("%s is new (%s)", name, is);
+	return is ? str_printf("%s changed from %s to %s", name, was, is)
+		  : str_printf("%s was removed (it was %s)", name, was);
+}
+
 int git_tamper_diff(const char *before, const char *after, char ***ret_changes)
 {
 	CLEANUP_STRV char **changes = NULL;
@@ -197,8 +212,7 @@ int git_tamper_diff(const char *before, const char *after, char ***ret_changes)
 		const char *is = map_get(&new_items, name);
 		if (str_eq(was, is))
 			continue;
-		CLEANUP_STR char *line = is ? str_printf("%s changed from %s to %s", name, was, is)
-					    : str_printf("%s was removed (it was %s)", name, was);
+		CLEANUP_STR char *line = describe(name, was, is);
 		if (!line || strv_add(&changes, line) < 0)
 			return -ENOMEM;
 	}
@@ -206,7 +220,7 @@ int git_tamper_diff(const char *before, const char *after, char ***ret_changes)
 		const char *name = new_items.entries[i].key, *is = new_items.entries[i].value;
 		if (map_get(&old_items, name))
 			continue;
-		CLEANUP_STR char *line = str_printf("%s is new (%s)", name, is);
+		CLEANUP_STR char *line = describe(name, NULL, is);
 		if (!line || strv_add(&changes, line) < 0)
 			return -ENOMEM;
 	}

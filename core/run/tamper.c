@@ -73,11 +73,11 @@ static int keep(struct run *r, struct tamper_view *v, struct err *e)
 	return same ? 0 : store_seen_set(r->store, r->tamper.text, e);
 }
 
-/* The other tasks whose agents run. */
+/* The other tasks whose agents ran since the last look. */
 static void others(const struct live *l, struct buf *out)
 {
 	vec_foreach(it, &l->run->live)
-		if (*it && *it != l && (*it)->agent)
+		if (*it && *it != l && (*it)->tamper_due)
 			buf_addf(out, "%s%s/%s", out->len ? ", " : "", (*it)->plan->name,
 				(*it)->name);
 }
@@ -135,7 +135,8 @@ static int add_finding(struct live *l, char *const *changes, struct err *e)
 		n > 1 ? ", and more" : "");
 	CLEANUP_STR char *body = str_printf("%.*s%s%s\n",
 		(int)utf8_cut(list, strlen(list), BODY_BYTES), list,
-		running.len ? "\nother agents ran at the same time: " : "", buf_cstr(&running));
+		running.len ? "\nor another agent's doing, for these ran at the same time: " : "",
+		buf_cstr(&running));
 	json_t *data = title && body ? json_pack("{s:s, s:o, s:o}", "severity", "high", "title",
 					       json_text(title), "body", json_text(body))
 				     : NULL;

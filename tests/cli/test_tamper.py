@@ -20,7 +20,7 @@ def findings(repo):
     ("git tag v1", "refs/tags/v1 is new"),
     ("git update-ref refs/heads/main $(git commit-tree -m x HEAD^{tree})",
      "refs/heads/main changed from"),
-    ("git config user.name me", "config changed"),
+    ("git config user.name me", "config was changed"),
     ("echo x > y; git add y; git stash -q", "refs/stash is new"),
     ("printf 'exit 0' > $(git rev-parse --git-common-dir)/hooks/pre-commit", "hooks/pre-commit"),
     ("echo secret >> $(git rev-parse --git-common-dir)/info/exclude", "info/exclude"),
@@ -60,6 +60,19 @@ def test_it_is_said_once_with_those_that_ran(repo):
     assert repo.finish(process).status == 0
     finding, = findings(repo)
     assert "demo/b" in finding["body"]
+
+
+def test_who_did_it_is_among_those_named(repo):
+    """Also when its agent has ended, and another's end is looked at first."""
+    names = ("one", "guilty", "two", "three")
+    repo.dispatch(repo.plan("".join(
+        f"[task:{name}]\ncommand = touch $HOME/up-{name}; until [ $(ls $HOME | grep -c up-) = 4 ]; "
+        f"do sleep 0.02; done; {'git branch mine;' if name == 'guilty' else ''} echo x > {name}\n"
+        for name in names), max_agents=4))
+    finding, = findings(repo)
+    by, = repo.db("SELECT t.name FROM event e JOIN task t ON t.id = e.task_id "
+                  "WHERE e.kind = 'finding'")
+    assert by["name"] == "guilty" or "demo/guilty" in finding["body"], (by, finding)
 
 
 @pytest.mark.parametrize("adopted", [False, True])
