@@ -394,6 +394,7 @@ static int make_ready(struct dispatch *d)
 	struct err e = ERR_INIT;
 	struct git_ctx ctx = dispatch_git(d);
 	struct git_oid tip;
+	bool mended;
 	CLEANUP(closep) int git_lock = -1;
 	int r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
 	ctx.lock_fd = git_lock;
@@ -402,9 +403,11 @@ static int make_ready(struct dispatch *d)
 	if (r == 0)
 		r = fix_base(d, &e);
 	if (r == 0)
-		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
+		r = git_integration_tip(&ctx, d->plan, &GIT_OID_NONE, &tip, &mended, &e);
 	if (r == 0)
-		r = check_passed(d, &ctx, &tip, &e);
+		r = check_passed(d, &ctx, tip.hex[0] ? &tip : &d->base_oid, &e);
+	if (r == 0)
+		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
 	if (r == -ECANCELED)
 		return 0;
 	return r < 0 ? cli_error(d->cli, &e) : 0;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MOVED_MAX 5
 #define MAX_MESSAGES ((size_t)64 << 10)
 
 int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
@@ -29,6 +30,48 @@ int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const st
 	if (r == 0)
 		*ret_tip = tip;
 	return r == GIT_MOVED ? -ESTALE : r;
+}
+
+/* Whether the branch, at tip, has lost what it held. */
+static int has_lost(const struct git_ctx *ctx, const struct git_oid *tip,
+	const struct git_oid *known, bool *ret, struct err *e)
+{
+	bool holds = git_oid_eq(tip, known) || !known->hex[0];
+	int r = 0;
+	if (!holds && tip->hex[0])
+		r = git_is_ancestor(ctx, known, tip, &holds, e);
+	*ret = !holds;
+	return r;
+}
+
+int git_integration_tip(const struct git_ctx *ctx, const char *plan, const struct git_oid *known,
+	struct git_oid *ret_tip, bool *ret_mended, struct err *e)
+{
+	CLEANUP_STR char *ref = git_ref_integration(plan);
+	*ret_mended = false;
+	if (!ref)
+		return err_nomem(e);
+	for (int try = 0; try < MOVED_MAX; try++) {
+		struct err missing = ERR_INIT;
+		struct git_oid tip = GIT_OID_NONE;
+		bool lost = false;
+		int r = git_resolve(ctx, ref, &tip, &missing);
+		if (r < 0 && r != -ENOENT)
+			return err_set(e, r, "%s", missing.msg);
+		r = has_lost(ctx, &tip, known, &lost, e);
+		if (r < 0)
+			return r;
+		if (!lost) {
+			*ret_tip = tip;
+			return 0;
+		}
+		struct git_ref_update u = {.ref = ref, .new = *known, .old = tip};
+		r = git_refs_update(ctx, &u, 1, "orch: put back", e);
+		if (r < 0)
+			return r;
+		*ret_mended |= r == 0;
+	}
+	return err_set(e, -ESTALE, "somebody moves %s again and again", ref);
 }
 
 /* "<tree>\0", then with conflicts "<path>\0"... "\0", then messages: git-merge-tree(1) -z. */

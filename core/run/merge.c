@@ -186,6 +186,8 @@ struct merge_job {
 	unsigned attempt;
 	char **conflicts;
 	char *messages;
+	struct git_oid known; /* what the branch must hold */
+	bool mended;
 	bool already;
 	bool publish;
 };
@@ -207,12 +209,15 @@ static void merge_error(struct live *l, const struct err *e)
 static void merge_make(struct merge_job *m, struct git_ctx *ctx)
 {
 	struct job *job = &m->job;
-	CLEANUP_STR char *ref = git_ref_integration(m->plan);
 	CLEANUP_STR char *message =
 		str_printf("Merge task %s\n\nOrch-Plan: %s\nOrch-Task: %s\nOrch-Attempt: %u\n",
 			m->task, m->plan, m->task, m->attempt);
-	job->result =
-		ref && message ? git_resolve(ctx, ref, &m->tip, &job->err) : err_nomem(&job->err);
+	job->result = message ? git_integration_tip(ctx, m->plan, &m->known, &m->tip, &m->mended,
+					&job->err)
+			      : err_nomem(&job->err);
+	if (job->result == 0 && !m->tip.hex[0])
+		job->result = err_set(
+			&job->err, -ENOENT, "there is no branch orch/%s/integration", m->plan);
 	if (job->result == 0)
 		job->result = git_merge(ctx, &m->tip, &m->commit, message, &m->result,
 			&m->conflicts, &m->messages, &job->err);
@@ -255,12 +260,26 @@ static void merge_submit(struct live *l, bool publish, void (*done)(struct job *
 		m->commit = l->commit;
 		m->attempt = l->attempt;
 		m->publish = publish;
+		m->known = l->plan->tip;
 		m->tip = l->merge->tip;
 		m->result = l->merge->result;
 	}
 	int code = m && m->plan && m->task ? job_start(l->run, l, &m->job, &err) : err_nomem(&err);
 	if (code < 0)
 		merge_error(l, &err);
+}
+
+void merge_mended(struct run *r, struct rplan *p, const struct live *l)
+{
+	struct err err = ERR_INIT;
+	CLEANUP_STR char *text = str_printf(
+		"orch/%s/integration did not hold any more what was merged into it", p->name);
+	run_warn(r, "%s%s%s: %s; it was put back", p->name, l ? "/" : "", l ? l->name : "",
+		text ? text : "its branch was moved");
+	if (l && text && run_tx(r) == 0 &&
+		run_finding(l, text, "Somebody moved or removed the branch; it was put back.\n",
+			&err) < 0)
+		run_fault(r, &err);
 }
 
 static void merge_made(struct job *job);
@@ -270,10 +289,12 @@ static void merge_published(struct job *job)
 	struct live *l = job->live;
 	if (job->result == GIT_MOVED && ++l->merge->moved < MOVED_MAX && !l->cancel)
 		merge_submit(l, false, merge_made);
-	else if (job->result == 0)
+	else if (job->result == 0) {
+		l->plan->tip = l->merge->result;
 		merge_end(l, RESULT_DONE, NULL);
-	else
+	} else {
 		merge_error(l, &job->err);
+	}
 }
 
 static void merge_judged(struct live *l, const struct gate_verdict *v)
@@ -368,6 +389,10 @@ static void merge_made(struct job *job)
 	struct live *l = job->live;
 	struct err err = job->err;
 	bool green = false;
+	if (m->mended)
+		merge_mended(l->run, l->plan, l);
+	if (m->tip.hex[0] && !l->plan->tip.hex[0])
+		l->plan->tip = m->tip;
 	if (job->result == GIT_CONFLICT) {
 		merge_conflicted(l, m);
 		return;

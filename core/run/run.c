@@ -19,6 +19,7 @@
 
 #define SIGNAL_MERGE_MS 200
 #define HOUSEKEEPING_MS 5000
+#define LAST_LOOK_MS 10000
 
 int64_t run_now(const struct run *r)
 {
@@ -468,6 +469,23 @@ static bool request_is_over(const struct run *r)
 	       (r->interrupted || status != TASK_INTEGRATING);
 }
 
+/* Before the last word on the plan: its branch holds what was merged. */
+static void look_at_branch(struct run *r, struct rplan *p)
+{
+	struct err err = ERR_INIT;
+	struct git_ctx ctx = site_git(r->site);
+	struct git_oid tip;
+	bool mended = false;
+	ctx.lock_fd = r->git_lock;
+	ctx.deadline_ms = deadline_after(LAST_LOOK_MS);
+	if (!p->tip.hex[0])
+		return;
+	if (git_integration_tip(&ctx, p->name, &p->tip, &tip, &mended, &err) < 0)
+		run_warn(r, "orch/%s/integration could not be looked at: %s", p->name, err.msg);
+	if (mended)
+		merge_mended(r, p, NULL);
+}
+
 int run_execute(struct run *r, char **ret_refused, struct err *e)
 {
 	int code = load_plans(r, e);
@@ -489,8 +507,10 @@ int run_execute(struct run *r, char **ret_refused, struct err *e)
 	}
 	run_flush(r);
 	vec_foreach(p, &r->plans)
-		if ((*p)->halted && !r->failed && !r->killed)
+		if ((*p)->halted && !r->failed && !r->killed) {
+			look_at_branch(r, *p);
 			halt_commit(r, *p, (*p)->halt);
+		}
 	run_flush(r);
 	r->over = true;
 	vec_foreach(p, &r->plans)

@@ -158,6 +158,7 @@ struct rplan {
 	enum engine_admit admit;
 	uint32_t cap;
 	bool worktrees;
+	struct git_oid tip; /* what its integration branch must hold; "": not looked at yet */
 	bool mentioned; /* asked for, not only found */
 	bool halted;    /* in this run, for: */
 	enum halt_reason halt;
@@ -263,6 +264,12 @@ void run_fault(struct run *r, const struct err *e);
 void run_fail(struct run *r, int code, const struct err *e);
 void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void run_activity(struct run *r, const struct live *l, const char *text);
+
+/* A high finding of l's attempt; in a transaction (tamper.c). */
+int run_finding(const struct live *l, const char *title, const char *body, struct err *e) MUST_CHECK;
+/* The plan's branch was moved or removed by somebody, and put back: a finding of l's attempt, or for
+ * NULL of nobody's. */
+void merge_mended(struct run *r, struct rplan *p, const struct live *l);
 
 /* Whether this engine is here for one decision, and the task is none that the decision is about. */
 bool run_is_beside(const struct run *r, uint32_t task);

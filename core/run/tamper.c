@@ -122,6 +122,25 @@ void tamper_moved(struct store *s, const struct git_ref_update *move)
 		log_debug("%s", e.msg); /* the next engine will find the move, and say so */
 }
 
+int run_finding(const struct live *l, const char *title, const char *body, struct err *e)
+{
+	json_t *data = json_pack("{s:s, s:o, s:o}", "severity", "high", "title", json_text(title),
+		"body", json_text(body));
+	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
+	json_decref(data);
+	if (!text)
+		return err_nomem(e);
+	struct event_row row = {
+		.at = run_now(l->run),
+		.plan_id = l->plan->id,
+		.task_id = l->id,
+		.attempt = l->attempt,
+		.kind = "finding",
+		.data = text,
+	};
+	return store_event_add(l->run->store, &row, e);
+}
+
 static int add_finding(struct live *l, char *const *changes, struct err *e)
 {
 	CLEANUP_BUF struct buf running = BUF_INIT;
@@ -137,22 +156,7 @@ static int add_finding(struct live *l, char *const *changes, struct err *e)
 		(int)utf8_cut(list, strlen(list), BODY_BYTES), list,
 		running.len ? "\nor another agent's doing, for these ran at the same time: " : "",
 		buf_cstr(&running));
-	json_t *data = title && body ? json_pack("{s:s, s:o, s:o}", "severity", "high", "title",
-					       json_text(title), "body", json_text(body))
-				     : NULL;
-	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
-	json_decref(data);
-	if (!text)
-		return err_nomem(e);
-	struct event_row row = {
-		.at = run_now(l->run),
-		.plan_id = l->plan->id,
-		.task_id = l->id,
-		.attempt = l->attempt,
-		.kind = "finding",
-		.data = text,
-	};
-	return store_event_add(l->run->store, &row, e);
+	return title && body ? run_finding(l, title, body, e) : err_nomem(e);
 }
 
 int tamper_end(struct live *l, struct tamper_view *v, struct err *e)

@@ -30,6 +30,8 @@ struct prepare {
 	struct git_oid last_start; /* of the last attempt; "": none */
 	struct tamper_view seen;
 	char *stat; /* what the last attempt had changed */
+	struct git_oid known; /* what the integration branch must hold */
+	bool mended;
 	bool carry;
 };
 
@@ -37,9 +39,12 @@ static void prepare_perform(struct job *job)
 {
 	struct prepare *p = (struct prepare *)job;
 	struct git_ctx ctx = job_git(job, GIT_TIMEOUT_MS);
-	CLEANUP_STR char *ref = git_ref_integration(p->plan);
 	CLEANUP_STRV char **conflicts = NULL;
-	job->result = ref ? git_resolve(&ctx, ref, &p->start, &job->err) : err_nomem(&job->err);
+	job->result = git_integration_tip(
+		&ctx, p->plan, &p->known, &p->start, &p->mended, &job->err);
+	if (job->result == 0 && !p->start.hex[0])
+		job->result = err_set(
+			&job->err, -ENOENT, "there is no branch orch/%s/integration", p->plan);
 	if (job->result < 0)
 		return;
 	if (p->carry && p->attempt.hex[0])
@@ -113,6 +118,10 @@ static void prepare_done(struct job *job)
 	struct run *r = l->run;
 	struct err err = job->err;
 	int code = job->result;
+	if (p->mended)
+		merge_mended(r, l->plan, l);
+	if (p->start.hex[0] && !l->plan->tip.hex[0])
+		l->plan->tip = p->start;
 	if (code == 0) {
 		l->start = p->start;
 		l->carried = p->carry && p->attempt.hex[0];
@@ -176,6 +185,7 @@ void work_prepare(struct live *l, bool carry)
 		p->path = str_dup(l->worktree);
 		p->copy = l->plan->copy;
 		p->attempt = l->commit;
+		p->known = l->plan->tip;
 		if (l->attempt > 1)
 			IGNORE(store_attempt(l->run->store, l->id, l->attempt - 1, note_start,
 				&p->last_start, NULL)); /* without it: no diff stat */

@@ -75,6 +75,36 @@ def test_who_did_it_is_among_those_named(repo):
     assert by["name"] == "guilty" or "demo/guilty" in finding["body"], (by, finding)
 
 
+@pytest.mark.parametrize("how", ["git branch -f orch/demo/integration main",
+                                 "git update-ref -d refs/heads/orch/demo/integration"])
+@pytest.mark.parametrize("ends", ["echo b > b", "exit 3"])
+def test_the_integration_branch_is_put_back(repo, how, ends):
+    """What was merged stays merged, whoever moves or removes the branch; also with no merge after."""
+    result = repo.dispatch(repo.plan(
+        "[task:a]\ncommand = echo a > a\n"
+        f"[task:b]\ncommand = {how}; {ends}\ndepends_on = a\nretry_max = 0\n"),
+        status=0 if ends == "echo b > b" else 1)
+    assert "did not hold any more what was merged into it; it was put back" in result.err
+    assert repo.git("show", "orch/demo/integration:a") == "a"
+    if ends == "echo b > b":
+        assert repo.git("show", "orch/demo/integration:b") == "b"
+        finding, = findings(repo)
+        assert finding["severity"] == "high" and "orch/demo/integration" in finding["title"]
+
+
+def test_a_branch_that_is_gone_is_not_begun_anew(repo):
+    """Between two engines: nothing stands in its place, where it is still to be brought back."""
+    plan = repo.plan("[task:a]\ncommand = echo a > a\n"
+                     "[task:b]\ncommand = echo b > b\ndepends_on = a\n")
+    repo.dispatch(plan, "--cap=1", status=4)
+    tip = repo.git("rev-parse", "orch/demo/integration")
+    repo.git("update-ref", "-d", "refs/heads/orch/demo/integration")
+    assert "bring the branch back" in repo.dispatch(plan, status=65).err
+    repo.git("update-ref", "refs/heads/orch/demo/integration", tip, "0" * len(tip))
+    repo.dispatch(plan)
+    assert repo.git("show", "orch/demo/integration:b") == "b"
+
+
 @pytest.mark.parametrize("adopted", [False, True])
 def test_it_is_found_by_the_next_engine(repo, adopted):
     """The engine that saw how the agent began is dead when the agent does it."""
