@@ -22,10 +22,14 @@ void git_attempt_result_deinit(struct git_attempt_result *r)
 	*r = GIT_ATTEMPT_RESULT_INIT;
 }
 
-/* What a commit works on. admin is NULL when the agent has made git forget the worktree. */
+/*
+ * What a commit works on. admin is NULL when the agent has made git forget the worktree, and where
+ * git's records of it (HEAD, index) are not to be relied on: then the tree is taken by itself.
+ */
 struct job {
 	const struct git_ctx *ctx;
 	const struct git_attempt *a;
+	bool by_itself;
 	char *ref;
 	char *branch;
 	char *admin;
@@ -338,7 +342,7 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 		git_output_deinit(&o);
 		o = GIT_OUTPUT_INIT;
 		int r = git_run_ok(j->ctx, &cmd, &o, e);
-		if (r != -EIO || o.status == 0 || git_trouble(&o) != 0)
+		if (r != GIT_FAILED)
 			return r;
 	}
 	int r = check_disk(j, e);
@@ -540,6 +544,10 @@ static int job_init(struct job *j, struct git_attempt_result *res, struct err *e
 	}
 	j->git_dir = j->admin ? j->admin : j->ctx->repo->common_dir;
 	r = j->admin ? copy_record_read(j->admin, &j->copied, e) : 0;
+	if (j->by_itself) {
+		free(TAKE(j->admin));
+		j->git_dir = j->ctx->repo->common_dir;
+	}
 	if (r == 0)
 		r = read_state(j, e);
 	return r < 0 ? r : open_index(j, e);
@@ -556,35 +564,73 @@ static int commit_and_publish(struct job *j, struct git_oid *ret, struct err *e)
 	return r < 0 ? r : publish(j, ret, e);
 }
 
-int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
-	struct git_attempt_result *ret, struct err *e)
+static int commit_by(struct job *j, struct git_attempt_result *ret, struct err *e)
 {
-	CLEANUP(job_deinit) struct job j = {.ctx = ctx, .a = a};
 	CLEANUP(git_attempt_result_deinit) struct git_attempt_result res = GIT_ATTEMPT_RESULT_INIT;
-	int r = job_init(&j, &res, e);
+	int r = job_init(j, &res, e);
+	if (r == 0 && j->by_itself && j->scan.gitlinks.count > 0)
+		return err_set(e, GIT_FAILED, "it has submodules");
 	if (r == 0)
-		r = check(&j, &res, e);
+		r = check(j, &res, e);
 	if (r == 0)
-		r = make_tree(&j, &res, e);
-	if (r == 0 && j.at_ref.hex[0]) {
-		res.commit = j.at_ref;
-		r = check_existing(&j, e);
+		r = make_tree(j, &res, e);
+	if (r == 0 && j->at_ref.hex[0]) {
+		res.commit = j->at_ref;
+		r = check_existing(j, e);
 		/* A git that was killed may have moved the first of the two refs only. */
-		if (r == 0 && !git_oid_eq(&j.at_branch, &j.at_ref))
-			r = publish(&j, &j.at_ref, e);
+		if (r == 0 && !git_oid_eq(&j->at_branch, &j->at_ref))
+			r = publish(j, &j->at_ref, e);
 	} else if (r == 0) {
-		r = commit_and_publish(&j, &res.commit, e);
+		r = commit_and_publish(j, &res.commit, e);
 	}
 	if (r == 0)
-		r = settle(&j, &res.commit, e);
+		r = settle(j, &res.commit, e);
 	if (r < 0)
-		return err_prefix(
-			e, "cannot commit %s/%s, attempt %u", a->plan, a->task, a->attempt);
+		return r;
 	if (r == 0) {
-		res.tree = j.tree;
-		res.changed = !git_oid_eq(&j.tree, &j.start_tree);
+		res.tree = j->tree;
+		res.changed = !git_oid_eq(&j->tree, &j->start_tree);
 	}
 	*ret = res;
 	res = GIT_ATTEMPT_RESULT_INIT;
 	return r;
+}
+
+static bool is_of_the_tree(int r)
+{
+	return r < 0 && !err_is_machine(r) && r != -ECANCELED && r != -ESTALE && r != -EEXIST;
+}
+
+/* Whether all else is well: the repository can be written, and the commit that the attempt began at
+ * is there. */
+static int check_repository(const struct job *j, struct err *e)
+{
+	struct git_oid tree;
+	int r = j->index ? check_disk(j, e) : err_set(e, -EIO, "there is no index to work with");
+	return r < 0 ? r : git_tree_of(j->ctx, &j->a->start, &tree, e);
+}
+
+int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
+	struct git_attempt_result *ret, struct err *e)
+{
+	CLEANUP(job_deinit) struct job first = {.ctx = ctx, .a = a};
+	CLEANUP(job_deinit) struct job second = {.ctx = ctx, .a = a, .by_itself = true};
+	struct err why = ERR_INIT, other = ERR_INIT;
+	const struct job *last = &first;
+	int r = commit_by(&first, ret, &why);
+	if (is_of_the_tree(r) && r != -ETIMEDOUT) {
+		last = &second;
+		r = commit_by(&second, ret, &other);
+	}
+	if (is_of_the_tree(r))
+		r = check_repository(last, &other);
+	else if (r >= 0)
+		return r;
+	if (r == 0) {
+		*ret = GIT_ATTEMPT_RESULT_INIT;
+		return uncommittable(ret, why.msg, e);
+	}
+	if (e)
+		*e = other.code && is_of_the_tree(why.code) ? other : why;
+	return err_prefix(e, "cannot commit %s/%s, attempt %u", a->plan, a->task, a->attempt);
 }

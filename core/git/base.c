@@ -125,7 +125,7 @@ static int fast_forward(const struct git_ctx *ctx, const struct checkout *c, con
 		"--no-autostash", "-q", new->hex, NULL};
 	struct git_cmd cmd = {.argv = argv, .dir = c->path, .git_dir = c->git_dir};
 	int r = git_run_ok(ctx, &cmd, &o, e);
-	if (r != -EIO && r != -EACCES)
+	if (r != GIT_FAILED && r != -EACCES)
 		return r;
 	CLEANUP_STR char *words = str_trimmed(buf_cstr(&o.err), o.err.len);
 	CLEANUP_STR char *why =

@@ -372,8 +372,11 @@ static int failed(const struct git_cmd *cmd, const struct git_output *o, int cod
 	for (char *p = words; *p; p++)
 		if (*p == '\n')
 			*p = ' ';
-	return err_set(e, code, "git %s failed (status %d): %.700s", cmd->argv[0], o->status,
+	err_set(e, code, "git %s failed (status %d): %.700s", cmd->argv[0], o->status,
 		words[0] ? words : "it did not say why");
+	if (e && code == GIT_FAILED)
+		e->status = EXIT_IO;
+	return code;
 }
 
 int git_try(
@@ -391,5 +394,5 @@ int git_run_ok(
 	if (r < 0 || ret->status == 0)
 		return r;
 	int trouble = git_trouble(ret);
-	return failed(cmd, ret, trouble ? trouble : -EIO, e);
+	return failed(cmd, ret, trouble ? trouble : GIT_FAILED, e);
 }

@@ -507,6 +507,25 @@ int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 	return 0;
 }
 
+int git_worktree_set_aside(const char *path, unsigned number, char **ret, struct err *e)
+{
+	CLEANUP_STR char *to = str_printf("%s+%u", path, number);
+	CLEANUP_STR char *link = to ? path_join(to, ".git") : NULL;
+	struct stat st;
+	*ret = NULL;
+	if (!link)
+		return err_nomem(e);
+	if (renameat2(AT_FDCWD, path, AT_FDCWD, to, RENAME_NOREPLACE) < 0)
+		return errno == ENOENT || errno == EEXIST
+			       ? 0
+			       : err_errno(e, -errno, "cannot move '%s' aside", path);
+	/* It leads to git's record of the worktree that comes in its place. */
+	if (lstat(link, &st) == 0 && S_ISREG(st.st_mode))
+		(void)unlink(link);
+	*ret = TAKE(to);
+	return 0;
+}
+
 int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err *e)
 {
 	CLEANUP_STR char *real = NULL;

@@ -110,20 +110,7 @@ static int report_changed(struct live *l, char *const *paths, struct err *e)
 	CLEANUP_STR char *words =
 		list ? str_printf("an invariant changed tracked files (taken back): %s", list)
 		     : NULL;
-	json_t *data = words ? json_pack("{s:o}", "text", json_text(words)) : NULL;
-	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
-	json_decref(data);
-	if (!text)
-		return err_nomem(e);
-	struct event_row row = {
-		.at = run_now(l->run),
-		.plan_id = l->plan->id,
-		.task_id = l->id,
-		.attempt = l->attempt,
-		.kind = "progress",
-		.data = text,
-	};
-	return run_tx(l->run) < 0 ? -EIO : store_event_add(l->run->store, &row, e);
+	return words ? run_note(l, words, e) : err_nomem(e);
 }
 
 static void reset_done(struct job *job)

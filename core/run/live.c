@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "run/state.h"
 
+#include "base/json_text.h"
 #include "git/worktree.h"
+#include "run/json_text.h"
 
 #include <string.h>
 
@@ -124,4 +126,23 @@ void live_drop_if_idle(struct run *r, uint32_t index)
 		return;
 	r->live.items[index] = NULL;
 	live_free(l);
+}
+
+int run_note(const struct live *l, const char *text, struct err *e)
+{
+	json_t *json = json_pack("{s:o}", "text", json_text(text));
+	CLEANUP(freep) char *data = json ? json_text_dump(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	if (!data)
+		return err_nomem(e);
+	struct event_row row = {
+		.at = run_now(l->run),
+		.plan_id = l->plan->id,
+		.task_id = l->id,
+		.attempt = l->attempt,
+		.kind = "progress",
+		.data = data,
+	};
+	int code = store_in_transaction(l->run->store) ? 0 : store_begin(l->run->store, e);
+	return code < 0 ? code : store_event_add(l->run->store, &row, e);
 }

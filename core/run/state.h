@@ -265,6 +265,8 @@ void run_fail(struct run *r, int code, const struct err *e);
 void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void run_activity(struct run *r, const struct live *l, const char *text);
 
+/* A line in the log of l's attempt (live.c). */
+int run_note(const struct live *l, const char *text, struct err *e) MUST_CHECK;
 /* A high finding of l's attempt; in a transaction (tamper.c). */
 int run_finding(const struct live *l, const char *title, const char *body, struct err *e) MUST_CHECK;
 /* The plan's branch was moved or removed by somebody, and put back: a finding of l's attempt, or for

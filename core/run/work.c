@@ -28,6 +28,8 @@ struct prepare {
 	struct git_oid attempt;
 	struct git_oid start;
 	struct git_oid last_start; /* of the last attempt; "": none */
+	unsigned aside;            /* the last attempt, whose tree has no commit; 0: it has */
+	char *kept;                /* where that tree is now */
 	struct tamper_view seen;
 	char *stat; /* what the last attempt had changed */
 	struct git_oid known; /* what the integration branch must hold */
@@ -45,6 +47,8 @@ static void prepare_perform(struct job *job)
 	if (job->result == 0 && !p->start.hex[0])
 		job->result = err_set(
 			&job->err, -ENOENT, "there is no branch orch/%s/integration", p->plan);
+	if (job->result == 0 && p->aside)
+		job->result = git_worktree_set_aside(p->path, p->aside, &p->kept, &job->err);
 	if (job->result < 0)
 		return;
 	if (p->carry && p->attempt.hex[0])
@@ -111,6 +115,16 @@ static void setup_done(struct live *l, struct command_result *result)
 		text);
 }
 
+static int tell_kept(struct live *l, const char *path, struct err *e)
+{
+	CLEANUP_STR char *text =
+		str_printf("what the last attempt left could not be committed; it is kept in '%s'", path);
+	if (!text)
+		return err_nomem(e);
+	run_warn(l->run, "%s/%s: %s", l->plan->name, l->name, text);
+	return run_note(l, text, e);
+}
+
 static void prepare_done(struct job *job)
 {
 	struct prepare *p = (struct prepare *)job;
@@ -120,6 +134,8 @@ static void prepare_done(struct job *job)
 	int code = job->result;
 	if (p->mended)
 		merge_mended(r, l->plan, l);
+	if (p->kept && code == 0)
+		code = tell_kept(l, p->kept, &err);
 	if (p->start.hex[0] && !l->plan->tip.hex[0])
 		l->plan->tip = p->start;
 	if (code == 0) {
@@ -160,15 +176,18 @@ static void prepare_free(struct job *job)
 	free(p->plan);
 	free(p->path);
 	free(p->stat);
+	free(p->kept);
 	tamper_view_deinit(&p->seen);
 	free(p);
 }
 
-static int note_start(void *ctx, const struct attempt_row *row)
+static int note_last(void *ctx, const struct attempt_row *row)
 {
-	struct git_oid *start = ctx;
-	if (row->start_oid && git_oid_parse(row->start_oid, start) < 0)
-		*start = GIT_OID_NONE;
+	struct prepare *p = ctx;
+	if (row->start_oid && git_oid_parse(row->start_oid, &p->last_start) < 0)
+		p->last_start = GIT_OID_NONE;
+	if (row->outcome == OUTCOME_UNCOMMITTABLE)
+		p->aside = (unsigned)row->number;
 	return 0;
 }
 
@@ -177,6 +196,7 @@ void work_prepare(struct live *l, bool carry)
 	struct err err = ERR_INIT;
 	l->cancel = l->hard = l->started = false;
 	struct prepare *p = calloc(1, sizeof(*p));
+	int code = 0;
 	if (p) {
 		p->job.perform = prepare_perform;
 		p->job.done = prepare_done;
@@ -187,11 +207,16 @@ void work_prepare(struct live *l, bool carry)
 		p->attempt = l->commit;
 		p->known = l->plan->tip;
 		if (l->attempt > 1)
-			IGNORE(store_attempt(l->run->store, l->id, l->attempt - 1, note_start,
-				&p->last_start, NULL)); /* without it: no diff stat */
+			code = store_attempt(
+				l->run->store, l->id, l->attempt - 1, note_last, p, &err);
 		p->carry = carry;
 	}
-	int code = p && p->plan && p->path ? job_start(l->run, l, &p->job, &err) : err_nomem(&err);
+	if (code >= 0 && (!p || !p->plan || !p->path))
+		code = err_nomem(&err);
+	if (code >= 0)
+		code = job_start(l->run, l, &p->job, &err);
+	else if (p)
+		prepare_free(&p->job);
 	if (code < 0)
 		prepare_failed(l, &err);
 }
