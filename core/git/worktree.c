@@ -282,7 +282,8 @@ static int mend_git_file(const char *path, const char *admin, struct err *e)
 	return r < 0 ? r : file_write_new(AT_FDCWD, file, want, strlen(want), 0644, e);
 }
 
-/* config.worktree may be the agent's, and reftable keeps HEAD elsewhere: such are made anew. */
+/* config.worktree may be the agent's, and reftable keeps HEAD elsewhere: such are made anew. So is
+ * one with a mount in it, which `git clean` would empty. */
 static bool can_reset(const char *path, const char *admin)
 {
 	CLEANUP_STR char *config = path_join(admin, "config.worktree");
@@ -294,7 +295,7 @@ static bool can_reset(const char *path, const char *admin)
 	return config && reftable && commondir && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
 	       !file_exists(AT_FDCWD, config) && !file_exists(AT_FDCWD, reftable) &&
 	       file_read(AT_FDCWD, commondir, 4096, &text, &ignored) == 0 &&
-	       str_eq(buf_cstr(&text), "../..\n");
+	       str_eq(buf_cstr(&text), "../..\n") && !dir_has_mounts(path);
 }
 
 static int reset(const struct git_ctx *ctx, const char *path, const char *admin,

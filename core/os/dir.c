@@ -65,6 +65,42 @@ int dir_sync(int dirfd, const char *what, struct err *e)
 	return 0;
 }
 
+/* In place: \040 and the like, by which the kernel writes blanks. */
+static void unescape(char *text)
+{
+	char *to = text;
+	for (const char *p = text; *p; to++) {
+		unsigned c = 0;
+		if (*p == '\\' && sscanf(p, "\\%3o", &c) == 1) {
+			*to = (char)c;
+			p += 4;
+		} else {
+			*to = *p++;
+		}
+	}
+	*to = '\0';
+}
+
+bool dir_has_mounts(const char *path)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	size_t len = strlen(path);
+	if (file_read(AT_FDCWD, "/proc/self/mountinfo", (size_t)16 << 20, &text, NULL) < 0)
+		return false;
+	char *rest = text.data;
+	for (char *line; (line = strsep(&rest, "\n"));) {
+		char *point = NULL; /* the fifth word */
+		for (int i = 0; line && i < 5; i++)
+			point = strsep(&line, " ");
+		if (!line)
+			continue;
+		unescape(point);
+		if (strncmp(point, path, len) == 0 && point[len] == '/')
+			return true;
+	}
+	return false;
+}
+
 DEFINE_FREEP(closedirp, DIR, closedir)
 
 static int open_to_empty(int dirfd, const char *name)

@@ -48,6 +48,8 @@ int dir_open(int dirfd, const char *path, int *ret_fd, struct err *e) MUST_CHECK
  * is none or we may not read it. */
 int dir_list(const char *path, DIR **ret, struct err *e) MUST_CHECK;
 int dir_sync(int dirfd, const char *what, struct err *e) MUST_CHECK;
+/* Whether something is mounted below path, which has no links in it (/proc/self/mountinfo). */
+bool dir_has_mounts(const char *path);
 
 /*
  * Removes `name` and all below it. Symlinks are removed, never followed; a mount point below is

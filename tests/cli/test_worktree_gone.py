@@ -152,3 +152,19 @@ command = echo d > d; chmod 555 .
     assert ordinary("git", "show", "orch/demo/integration:f") == "hi\n"
     ordinary(ordinary.orch, "cleanup", "--force", "demo")
     assert ordinary("git", "worktree", "list").count("\n") == 1
+
+
+def test_what_is_mounted_in_it_is_left_alone(repo):
+    """The directory that an agent has bound into its worktree is somebody else's."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespace of our own may be made here")
+    other = repo.home / "other dir"
+    other.mkdir()
+    (other / "kept").write_text("mine\n")
+    plan = repo.plan('[task:a]\ncommand = if [ $ORCH_ATTEMPT = 1 ]; then echo "m m" > .gitignore; '
+                     'mkdir "m m"; mount --bind "$HOME/other dir" "m m"; exit 1; fi; echo a > a\n'
+                     "retry_max = 1\n")
+    process = subprocess.run(["unshare", "-m", orch_bin(), "dispatch", plan], cwd=repo.path,
+                             env=repo.env, capture_output=True, timeout=60)
+    assert process.returncode in (0, 1), process
+    assert (other / "kept").read_text() == "mine\n"
