@@ -23,7 +23,7 @@ struct reference {
 };
 
 static const char *const common_options[] = {
-	"--help", "-C", "--config", "--log-level", "--quiet", NULL};
+	"-h", "--help", "-C", "--config", "--log-level", "-q", "--quiet", NULL};
 
 static FILE *create(const struct reference *r, const char *name)
 {
@@ -248,7 +248,10 @@ static void put_cases(FILE *f)
 	fputs("\t'') echo '", f);
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		fprintf(f, "%s ", c->name);
-	fputs("--version --help -C --config --log-level --quiet' ;;\n", f);
+	fputs("--version", f);
+	for (size_t i = 0; common_options[i]; i++)
+		fprintf(f, " %s", common_options[i]);
+	fputs("' ;;\n", f);
 	for (const struct cli_command *c = cli_commands; c->name; c++) {
 		put_case(f, c->name, c);
 		for (const struct cli_command *s = c->subcommands; s && s->name; s++) {

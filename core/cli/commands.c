@@ -187,6 +187,20 @@ const struct cli_command cli_commands[] = {
 			"or\n./plan.ini. The first Ctrl+C stops the agents and keeps their work; "
 			"the same "
 			"command\ngoes on later.",
+		.options =
+			"  --harness=NAME        use it for every task, whatever the plan says\n"
+			"  --prompt=TEXT         make a plan of one task with this prompt\n"
+			"  --max-agents=N        at most so many agents at the same time\n"
+			"  --timeout=DUR         the wall-clock limit of each attempt\n"
+			"  --drain-timeout=DUR   how long agents may take to end after Ctrl+C\n"
+			"  --target=TASK         only this task, with what it needs; may be "
+			"repeated\n"
+			"  --only=KEY=VALUE      start only tasks for which this holds: status, "
+			"tag,\n"
+			"                        scope, harness or priority; may be repeated\n"
+			"  --cap=N               stop after so many attempts have been started\n"
+			"  --auto-advance        a blocked target does not hold up the next one\n"
+			"  --json                a line of JSON for each change and for the halt",
 		.run = cmd_dispatch,
 		.reads_signals = true,
 	},
