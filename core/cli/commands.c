@@ -47,7 +47,9 @@ static const struct cli_command plan_commands[] = {
 			"priority, tag, retry_max,"
 			"\ntimeout, gate and invariants (from its next attempt on); what is not "
 			"possible any more is"
-			"\nrefused as a whole, exit status 65.",
+			"\nrefused as a whole, exit status 65. `KEY=` takes a key back to what "
+			"holds "
+			"without it.",
 		.run = cmd_plan_set,
 	},
 	{
@@ -62,6 +64,8 @@ static const struct cli_command plan_commands[] = {
 		.name = "reset",
 		.args = "PLAN",
 		.summary = "set every failed or escalated task back; what passed stays",
+		.help = "Exit status 1: an orch that died has left agents of this plan; `orch "
+			"dispatch` takes them over\nfirst.",
 		.run = cmd_plan_reset,
 	},
 	{
@@ -70,7 +74,7 @@ static const struct cli_command plan_commands[] = {
 		.summary = "forget a plan and its history",
 		.help = "Its branches must be gone before (`orch cleanup`): exit status 1 while "
 			"they are "
-			"there.",
+			"there,\nand while the plan is under way.",
 		.run = cmd_plan_delete,
 	},
 	{.name = NULL},
@@ -278,13 +282,14 @@ const struct cli_command cli_commands[] = {
 		.args = "[PLAN | [PLAN/]TASK]",
 		.summary = "freeze a task or a whole plan, tools included",
 		.help = "Deadlines stand still meanwhile; the mark survives a restart. Nothing new "
-			"starts.",
+			"starts.\nExit status 1: the task is over.",
 		.run = cmd_pause,
 	},
 	{
 		.name = "resume",
 		.args = "[PLAN | [PLAN/]TASK]",
 		.summary = "let a paused task or plan go on",
+		.help = "Exit status 1: the task is over.",
 		.run = cmd_resume,
 	},
 	{
