@@ -23,7 +23,7 @@ struct reference {
 };
 
 static const char *const common_options[] = {
-	"--help", "-C", "--config", "--log-level", "--quiet", NULL};
+	"-h", "--help", "-C", "--config", "--log-level", "-q", "--quiet", NULL};
 
 static FILE *create(const struct reference *r, const char *name)
 {
@@ -122,6 +122,14 @@ static int put_fragment(const struct reference *r, FILE *out, const char *name)
 	return finish(in);
 }
 
+static bool has_json(const struct cli_command *c)
+{
+	bool found = strstr(c->args, "--json") != NULL;
+	for (const struct cli_command *s = c->subcommands; s && s->name; s++)
+		found |= strstr(s->args, "--json") != NULL;
+	return found;
+}
+
 static int write_page(const struct reference *r, const struct cli_command *c)
 {
 	char name[128], title[64];
@@ -136,8 +144,13 @@ static int write_page(const struct reference *r, const struct cli_command *c)
 	put_subcommands(f, c);
 	int status = put_fragment(r, f, c->name);
 	fputs(".SH SEE ALSO\n.BR orch (1)\nsays what every verb has in common: options, exit "
-	      "status, environment, files.\n.BR orch\\-plan (5),\n.BR orch.ini (5)\n",
+	      "status, environment, files.\n",
 		f);
+	if (has_json(c))
+		fputs(".BR orch\\-json (5)\nsays what it prints with \\-\\-json.\n", f);
+	if (strcmp(c->name, "harness") == 0)
+		fputs(".BR orch\\-harness (5),\n", f);
+	fputs(".BR orch\\-plan (5),\n.BR orch.ini (5)\n", f);
 	return finish(f) < 0 ? -1 : status;
 }
 
@@ -248,7 +261,10 @@ static void put_cases(FILE *f)
 	fputs("\t'') echo '", f);
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		fprintf(f, "%s ", c->name);
-	fputs("--version --help -C --config --log-level --quiet' ;;\n", f);
+	fputs("--version", f);
+	for (size_t i = 0; common_options[i]; i++)
+		fprintf(f, " %s", common_options[i]);
+	fputs("' ;;\n", f);
 	for (const struct cli_command *c = cli_commands; c->name; c++) {
 		put_case(f, c->name, c);
 		for (const struct cli_command *s = c->subcommands; s && s->name; s++) {
@@ -394,8 +410,10 @@ int main(int argc, char **argv)
 	int status = 0;
 	for (const struct cli_command *c = cli_commands; c->name; c++)
 		status |= write_page(&r, c);
-	status |= write_template(&r, "orch.1") | write_template(&r, "orch.ini.5") |
-		  write_template(&r, "orch-plan.5") | write_template(&r, "orch-harness.5");
+	static const char *const pages[] = {
+		"orch.1", "orch.ini.5", "orch-plan.5", "orch-harness.5", "orch-json.5"};
+	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+		status |= write_template(&r, pages[i]);
 	status |= write_bash(&r) | write_zsh(&r) | write_fish(&r);
 	return status ? 1 : 0;
 }

@@ -42,12 +42,15 @@ void cli_help(const struct cli *cli, FILE *out)
 	fprintf(out, "usage: %s %s %s\n\n%s\n", cli->program, cli->verb, c->args, c->summary);
 	if (c->help)
 		fprintf(out, "\n%s\n", c->help);
+	if (c->options)
+		fprintf(out, "\n%s\n", c->options);
 	if (c->subcommands) {
 		fputc('\n', out);
 		for (const struct cli_command *s = c->subcommands; s->name; s++)
 			fprintf(out, "  %-10s %s\n", s->name, s->summary);
 	}
-	fputs("\nEverywhere: --help, -C DIR, --config FILE, --log-level LEVEL, --quiet\n", out);
+	fputs("\nEverywhere: -h, --help, -C DIR, --config FILE, --log-level LEVEL, -q, --quiet\n",
+		out);
 }
 
 void cli_set_log_level(struct cli *cli, const char *name, enum log_level level)
@@ -62,7 +65,7 @@ static bool global_option(struct cli *cli, int val, int *ret_status)
 	enum log_level level;
 	*ret_status = -1;
 	switch (val) {
-	case 1000:
+	case 'h':
 		cli_help(cli, stdout);
 		*ret_status = cli_flush(0);
 		return true;
@@ -101,7 +104,7 @@ int cli_option(
 	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status)
 {
 	for (;;) {
-		int val = getopt_long(argc, argv, "C:qfy", options, NULL);
+		int val = getopt_long(argc, argv, "C:hqfy", options, NULL);
 		if (val == -1 || !global_option(cli, val, ret_status))
 			return val;
 		if (*ret_status >= 0)

@@ -34,10 +34,11 @@ typedef int (*cli_fn)(struct cli *cli, int argc, char **argv);
 
 struct cli_command {
 	const char *name;
-	const char *args;                      /* "[PLAN] [--json]" */
-	const char *summary;                   /* one line */
-	const char *help;                      /* further lines, NULL: none */
-	cli_fn run;                            /* NULL: it has subcommands */
+	const char *args;    /* "[PLAN] [--json]" */
+	const char *summary; /* one line */
+	const char *help;    /* further lines, NULL: none */
+	const char *options; /* a line each, for --help: a man page says it longer; NULL: none */
+	cli_fn run;          /* NULL: it has subcommands */
 	const struct cli_command *subcommands; /* up to an entry without a name */
 	bool reads_signals; /* it takes the stop signals from cli->signal_fd; others die of them */
 	bool for_agents;    /* it exists inside a unit, and only there */
@@ -63,7 +64,7 @@ int cli_option(
 	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status);
 /* The options that every verb takes, for the verb's own table. */
 #define CLI_OPTIONS \
-	{"help", no_argument, NULL, 1000}, {"config", required_argument, NULL, 1001}, \
+	{"help", no_argument, NULL, 'h'}, {"config", required_argument, NULL, 1001}, \
 		{"log-level", required_argument, NULL, 1002}, {"quiet", no_argument, NULL, 'q'}, \
 		{"version", no_argument, NULL, 1003}, \
 	{ \

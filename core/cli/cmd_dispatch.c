@@ -100,6 +100,8 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 			break;
 		case 'd':
 			r = parse_duration_option(cli, "--drain-timeout", optarg, &d->drain_ms);
+			if (d->drain_ms == DURATION_OFF)
+				return cli_usage(cli, "--drain-timeout: it has to end, not 'off'");
 			break;
 		case 'c':
 			r = parse_count_option(cli, "--cap", optarg, &d->cap);

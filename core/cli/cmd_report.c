@@ -164,14 +164,14 @@ static int tell(struct cli *cli, const json_t *report, enum format format)
 static int parse_format(struct cli *cli, int argc, char **argv, enum format *ret)
 {
 	static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-		{"csv", no_argument, NULL, 'c'}, {"html", no_argument, NULL, 'h'}, CLI_OPTIONS};
+		{"csv", no_argument, NULL, 'c'}, {"html", no_argument, NULL, 'H'}, CLI_OPTIONS};
 	int val, status = -1;
 	while ((val = cli_option(cli, argc, argv, options, &status)) != -1) {
 		if (val == CLI_EXIT)
 			return status;
 		enum format format = val == 'j'   ? FORMAT_JSON
 				     : val == 'c' ? FORMAT_CSV
-				     : val == 'h' ? FORMAT_HTML
+				     : val == 'H' ? FORMAT_HTML
 						  : FORMAT_TEXT;
 		if (format == FORMAT_TEXT)
 			return cli_usage(cli, "unknown option '-%c'", val);

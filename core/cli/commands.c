@@ -47,7 +47,9 @@ static const struct cli_command plan_commands[] = {
 			"priority, tag, retry_max,"
 			"\ntimeout, gate and invariants (from its next attempt on); what is not "
 			"possible any more is"
-			"\nrefused as a whole, exit status 65.",
+			"\nrefused as a whole, exit status 65. `KEY=` takes a key back to what "
+			"holds "
+			"without it.",
 		.run = cmd_plan_set,
 	},
 	{
@@ -62,6 +64,8 @@ static const struct cli_command plan_commands[] = {
 		.name = "reset",
 		.args = "PLAN",
 		.summary = "set every failed or escalated task back; what passed stays",
+		.help = "Exit status 1: an orch that died has left agents of this plan; `orch "
+			"dispatch` takes them over\nfirst.",
 		.run = cmd_plan_reset,
 	},
 	{
@@ -70,7 +74,7 @@ static const struct cli_command plan_commands[] = {
 		.summary = "forget a plan and its history",
 		.help = "Its branches must be gone before (`orch cleanup`): exit status 1 while "
 			"they are "
-			"there.",
+			"there,\nand while the plan is under way.",
 		.run = cmd_plan_delete,
 	},
 	{.name = NULL},
@@ -187,6 +191,20 @@ const struct cli_command cli_commands[] = {
 			"or\n./plan.ini. The first Ctrl+C stops the agents and keeps their work; "
 			"the same "
 			"command\ngoes on later.",
+		.options =
+			"  --harness=NAME        use it for every task, whatever the plan says\n"
+			"  --prompt=TEXT         make a plan of one task with this prompt\n"
+			"  --max-agents=N        at most so many agents at the same time\n"
+			"  --timeout=DUR         the wall-clock limit of each attempt\n"
+			"  --drain-timeout=DUR   how long agents may take to end after Ctrl+C\n"
+			"  --target=TASK         only this task, with what it needs; may be "
+			"repeated\n"
+			"  --only=KEY=VALUE      start only tasks for which this holds: status, "
+			"tag,\n"
+			"                        scope, harness or priority; may be repeated\n"
+			"  --cap=N               stop after so many attempts have been started\n"
+			"  --auto-advance        a blocked target does not hold up the next one\n"
+			"  --json                a line of JSON for each change and for the halt",
 		.run = cmd_dispatch,
 		.reads_signals = true,
 	},
@@ -264,13 +282,14 @@ const struct cli_command cli_commands[] = {
 		.args = "[PLAN | [PLAN/]TASK]",
 		.summary = "freeze a task or a whole plan, tools included",
 		.help = "Deadlines stand still meanwhile; the mark survives a restart. Nothing new "
-			"starts.",
+			"starts.\nExit status 1: the task is over.",
 		.run = cmd_pause,
 	},
 	{
 		.name = "resume",
 		.args = "[PLAN | [PLAN/]TASK]",
 		.summary = "let a paused task or plan go on",
+		.help = "Exit status 1: the task is over.",
 		.run = cmd_resume,
 	},
 	{

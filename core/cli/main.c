@@ -56,12 +56,16 @@ static const struct cli_command *find_command(const struct cli_command *table, c
 	return NULL;
 }
 
+static bool asks_for_help(const char *word)
+{
+	return str_eq(word, "--help") || str_eq(word, "-h");
+}
+
 static int run_subcommand(struct cli *cli, const struct cli_command *c, int argc, char **argv)
 {
 	const struct cli_command *sub = argc > 1 ? find_command(c->subcommands, argv[1]) : NULL;
 	if (!sub) {
-		bool help = argc > 1 && (str_eq(argv[1], "--help") || str_eq(argv[1], "-h"));
-		if (help) {
+		if (argc > 1 && asks_for_help(argv[1])) {
 			cli_help(cli, stdout);
 			return cli_flush(0);
 		}
@@ -111,7 +115,6 @@ static int leading_options(struct cli *cli, int argc, char **argv, int *ret_at)
 			printf("orch %s\n", ORCH_VERSION);
 			return cli_flush(0);
 		case 'h':
-		case 1000:
 			print_commands(stdout);
 			return cli_flush(0);
 		default:
@@ -170,7 +173,7 @@ int main(int argc, char **argv)
 	cli.command = c;
 	if (c->for_agents != agent_inside_unit()) {
 		/* What a verb is for may be asked anywhere. */
-		if (at + 1 >= argc || !str_eq(argv[at + 1], "--help"))
+		if (at + 1 >= argc || !asks_for_help(argv[at + 1]))
 			return refuse_place(c);
 		cli_help(&cli, stdout);
 		return cli_flush(0);

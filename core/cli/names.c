@@ -71,7 +71,10 @@ static int lookup_result(struct cli *cli, struct lookup *l, const char *what)
 			what);
 		status = cli_error(cli, l->err);
 	} else if (l->matches == 0) {
-		err_exit(l->err, EXIT_NOINPUT, "no %s '%s'", what, l->name);
+		/* What only reads plan files is one verb. */
+		bool is_file = str_eq(what, "plan") && str_ends(l->name, ".ini");
+		err_exit(l->err, EXIT_NOINPUT, "no %s '%s'%s", what, l->name,
+			is_file ? "; a file is looked at by `orch plan check`" : "");
 		status = cli_error(cli, l->err);
 	} else if (l->matches > 1) {
 		err_exit(l->err, EXIT_USAGE, "'%s' may be any of: %s%s", l->name,

@@ -72,7 +72,9 @@ static const struct key_spec orch_specs[] = {
 
 static const struct key_spec retry_specs[] = {
 	KEY("backoff", KEY_DURATION, config_retry, backoff_ms, "10s",
-		"wait before the first retry; it doubles with each", .no_off = true),
+		"wait before the first retry after a fault of the agent or the machine; it doubles "
+		"with each",
+		.no_off = true),
 	KEY("backoff_max", KEY_DURATION, config_retry, backoff_max_ms, "5m",
 		"the longest such wait", .no_off = true),
 	KEY("max_wait", KEY_DURATION, config_retry, max_wait_ms, "6h",

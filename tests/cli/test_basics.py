@@ -33,6 +33,7 @@ def test_every_verb_has_help(place):
     for verb in seen:
         out = place.orch(*verb, "--help").out
         assert out.startswith("usage: orch " + " ".join(verb)), verb
+        assert place.orch(*verb, "-h").out == out, verb
 
 
 def test_every_verb_refuses_an_unknown_option(place):

@@ -88,7 +88,8 @@ def test_a_name_may_be_a_unique_prefix(repo):
 
 @pytest.mark.parametrize("args", [
     ["--max-agents=0"], ["--cap=0"], ["--cap=x"], ["--timeout=soon"], ["--harness=a/b"],
-    ["a.ini", "b.ini"], ["a.ini", "--prompt=x"], ["--drain-timeout="]])
+    ["a.ini", "b.ini"], ["a.ini", "--prompt=x"], ["--drain-timeout="],
+    ["--drain-timeout=off"]])
 def test_bad_options_are_64(repo, args):
     repo.orch("dispatch", *args, status=64)
 

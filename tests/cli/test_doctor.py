@@ -21,6 +21,7 @@ def test_where_all_is_well(repo):
     repo.orch("plan", "import", repo.plan(TASK))
     assert "plan demo" in repo.orch("doctor").out
     repo.orch("doctor", "nothing", status=66)
+    assert "`orch plan check`" in repo.orch("doctor", "plan.ini", status=66).err
     repo.orch("doctor", "a", "b", status=64)
 
 

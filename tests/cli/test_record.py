@@ -34,11 +34,12 @@ def kinds(record):
     return {line.get("call") for line in lines(record)}
 
 
-def replay(record, status=0):
+def replay(record, status=0, options=()):
     program = os.environ.get("ORCH_SIM_REPLAY")
     if not program:
         pytest.fail("ORCH_SIM_REPLAY must name sim-replay (ctest sets it)")
-    done = subprocess.run([program, str(record)], capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run([program, str(record), *options], capture_output=True, text=True,
+                          timeout=TIMEOUT)
     assert done.returncode == status, (done, record.read_text())
     return done
 
@@ -72,6 +73,7 @@ def test_interrupted_approved_and_resumed(repo):
     interrupted(repo, plan)
     first, = records(repo)
     assert steps(first) > 10
+    assert "-> running" in replay(first, options=["--trace"]).stderr
     assert kinds(first) >= {"drop", "change_task", "change_plan"}
     assert any(line.get("text") == "the command exited with status 1" for line in lines(first))
 

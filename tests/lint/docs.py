@@ -63,6 +63,8 @@ EXPECTED = {
     ("-C", "dir", "plan", "ch"): {"check"},
     ("dispatch", "--har"): {"--harness"},
     ("plan", "list", "--j"): {"--json"},
+    ("-q",): {"-q"},
+    ("status", "-q"): {"-q"},
     ("no-such-verb", "x"): set(),
 }
 for words, expected in EXPECTED.items():

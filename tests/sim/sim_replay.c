@@ -30,9 +30,17 @@ static enum replay_result replay_file(struct replay *p, FILE *file)
 
 int main(int argc, char **argv)
 {
-	bool trace = argc == 3 && strcmp(argv[1], "--trace") == 0;
-	const char *name = argv[argc - 1];
-	if (argc != 2 + trace) {
+	const char *name = NULL;
+	bool trace = false, wrong = false;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--trace") == 0) {
+			trace = true;
+		} else {
+			wrong |= name || argv[i][0] == '-';
+			name = argv[i];
+		}
+	}
+	if (wrong || !name) {
 		fprintf(stderr, "usage: sim-replay [--trace] FILE\n");
 		return 2;
 	}
