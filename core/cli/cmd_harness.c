@@ -33,6 +33,7 @@ struct asked {
 static void harness_deinit(struct harness *h)
 {
 	free(h->path);
+	h->path = NULL;
 	plugin_report_deinit(&h->report);
 }
 

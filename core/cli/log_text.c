@@ -47,8 +47,10 @@ static int add(struct reader *r, int64_t at, int64_t attempt)
 static void put_json(struct buf *out, const json_t *value)
 {
 	CLEANUP(freep) char *text = json_text_dump(value, JSON_COMPACT | JSON_ENCODE_ANY);
-	if (value)
-		buf_adds(out, text ? text : "?");
+	if (value && !text)
+		out->failed = true;
+	else if (value)
+		buf_adds(out, text);
 }
 
 static void put_key(struct buf *out, const char *before, const json_t *data, const char *key)

@@ -131,7 +131,8 @@ int git_try(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_out
 	struct err *e) MUST_CHECK;
 /* git failed for a reason of its own: what it was given, or what it found. Exit status 74. */
 #define GIT_FAILED (-EPROTO)
-/* As git_run, but a status other than 0 is an error (GIT_FAILED, -ENOSPC, ...) in git's own words. */
+/* As git_run, but a status other than 0 is an error (GIT_FAILED, -ENOSPC, ...) in git's own words.
+ */
 int git_run_ok(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
 	struct err *e) MUST_CHECK;
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MOVED_MAX 5
+#define MOVED_MAX    5
 #define MAX_MESSAGES ((size_t)64 << 10)
 
 int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,

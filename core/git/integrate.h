@@ -30,8 +30,8 @@ int git_merge_trees(const struct git_ctx *ctx, const struct git_oid *ours,
 
 /*
  * Where orch/<plan>/integration is; GIT_OID_NONE: nowhere. It must hold `known`, what its plan has
- * merged so far (GIT_OID_NONE: that is not known): where somebody has moved or removed it, it is put
- * back there, and *ret_mended says so.
+ * merged so far (GIT_OID_NONE: that is not known): where somebody has moved or removed it, it is
+ * put back there, and *ret_mended says so.
  */
 int git_integration_tip(const struct git_ctx *ctx, const char *plan, const struct git_oid *known,
 	struct git_oid *ret_tip, bool *ret_mended, struct err *e) MUST_CHECK;

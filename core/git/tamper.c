@@ -182,7 +182,8 @@ static int read_items(char *text, struct map *items)
 	return 0;
 }
 
-/* What is told of one item; a digest says nothing to a person. Owned; was, is: NULL: there is none. */
+/* What is told of one item; a digest says nothing to a person. Owned; was, is: NULL: there is none.
+ */
 static char *describe(const char *name, const char *was, const char *is)
 {
 	bool file = !str_starts(name, "refs/") && !str_ends(name, " (mode)");

@@ -60,8 +60,8 @@ int git_worktree_reset_tracked(const struct git_ctx *ctx, const char *path,
 
 /* Removes the worktree and git's record of it; 0 when there is none. The caller has committed. */
 int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err *e) MUST_CHECK;
-/* Moves what is there to `<path>+<number>`, a worktree no more, unless that is there already. *ret is
- * its new path, owned; NULL: there was nothing to move. */
+/* Moves what is there to `<path>+<number>`, a worktree no more, unless that is there already. *ret
+ * is its new path, owned; NULL: there was nothing to move. */
 int git_worktree_set_aside(const char *path, unsigned number, char **ret, struct err *e) MUST_CHECK;
 
 /* Paths of all of orch's worktrees below root that git knows or that stand there; owned strv. */

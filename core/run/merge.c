@@ -212,8 +212,8 @@ static void merge_make(struct merge_job *m, struct git_ctx *ctx)
 	CLEANUP_STR char *message =
 		str_printf("Merge task %s\n\nOrch-Plan: %s\nOrch-Task: %s\nOrch-Attempt: %u\n",
 			m->task, m->plan, m->task, m->attempt);
-	job->result = message ? git_integration_tip(ctx, m->plan, &m->known, &m->tip, &m->mended,
-					&job->err)
+	job->result = message ? git_integration_tip(
+					ctx, m->plan, &m->known, &m->tip, &m->mended, &job->err)
 			      : err_nomem(&job->err);
 	if (job->result == 0 && !m->tip.hex[0])
 		job->result = err_set(

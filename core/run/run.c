@@ -19,7 +19,7 @@
 
 #define SIGNAL_MERGE_MS 200
 #define HOUSEKEEPING_MS 5000
-#define LAST_LOOK_MS 10000
+#define LAST_LOOK_MS    10000
 
 int64_t run_now(const struct run *r)
 {
@@ -456,8 +456,8 @@ uint32_t run_unit_count(const struct run *r)
 }
 
 /*
- * A decision is carried out, with the merge that may follow from it. Agents that an engine before has
- * left go on with their keepers.
+ * A decision is carried out, with the merge that may follow from it. Agents that an engine before
+ * has left go on with their keepers.
  */
 static bool request_is_over(const struct run *r)
 {

@@ -159,8 +159,8 @@ struct rplan {
 	uint32_t cap;
 	bool worktrees;
 	struct git_oid tip; /* what its integration branch must hold; "": not looked at yet */
-	bool mentioned; /* asked for, not only found */
-	bool halted;    /* in this run, for: */
+	bool mentioned;     /* asked for, not only found */
+	bool halted;        /* in this run, for: */
 	enum halt_reason halt;
 	char *merge_worktree;
 	/* The merge worktree is one: its users take turns. */
@@ -268,9 +268,10 @@ void run_activity(struct run *r, const struct live *l, const char *text);
 /* A line in the log of l's attempt (live.c). */
 int run_note(const struct live *l, const char *text, struct err *e) MUST_CHECK;
 /* A high finding of l's attempt; in a transaction (tamper.c). */
-int run_finding(const struct live *l, const char *title, const char *body, struct err *e) MUST_CHECK;
-/* The plan's branch was moved or removed by somebody, and put back: a finding of l's attempt, or for
- * NULL of nobody's. */
+int run_finding(
+	const struct live *l, const char *title, const char *body, struct err *e) MUST_CHECK;
+/* The plan's branch was moved or removed by somebody, and put back: a finding of l's attempt, or
+ * for NULL of nobody's. */
 void merge_mended(struct run *r, struct rplan *p, const struct live *l);
 
 /* Whether this engine is here for one decision, and the task is none that the decision is about. */

@@ -31,7 +31,7 @@ struct prepare {
 	unsigned aside;            /* the last attempt, whose tree has no commit; 0: it has */
 	char *kept;                /* where that tree is now */
 	struct tamper_view seen;
-	char *stat; /* what the last attempt had changed */
+	char *stat;           /* what the last attempt had changed */
 	struct git_oid known; /* what the integration branch must hold */
 	bool mended;
 	bool carry;
@@ -42,8 +42,8 @@ static void prepare_perform(struct job *job)
 	struct prepare *p = (struct prepare *)job;
 	struct git_ctx ctx = job_git(job, GIT_TIMEOUT_MS);
 	CLEANUP_STRV char **conflicts = NULL;
-	job->result = git_integration_tip(
-		&ctx, p->plan, &p->known, &p->start, &p->mended, &job->err);
+	job->result =
+		git_integration_tip(&ctx, p->plan, &p->known, &p->start, &p->mended, &job->err);
 	if (job->result == 0 && !p->start.hex[0])
 		job->result = err_set(
 			&job->err, -ENOENT, "there is no branch orch/%s/integration", p->plan);
@@ -117,8 +117,8 @@ static void setup_done(struct live *l, struct command_result *result)
 
 static int tell_kept(struct live *l, const char *path, struct err *e)
 {
-	CLEANUP_STR char *text =
-		str_printf("what the last attempt left could not be committed; it is kept in '%s'", path);
+	CLEANUP_STR char *text = str_printf(
+		"what the last attempt left could not be committed; it is kept in '%s'", path);
 	if (!text)
 		return err_nomem(e);
 	run_warn(l->run, "%s/%s: %s", l->plan->name, l->name, text);

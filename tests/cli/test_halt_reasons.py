@@ -4,6 +4,7 @@ commit, the user's checkout and the exit status."""
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -83,11 +84,16 @@ def test_interrupted(repo, how):
 
 
 def test_internal_error(repo):
-    """Somebody takes the integration branch away in the middle of it."""
+    """Somebody makes the database refuse what is to be saved, in the middle of it."""
+    trigger = repo.home / "trigger.py"
+    trigger.write_text(
+        "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], timeout=30)\n"
+        "db.execute(\"CREATE TRIGGER refuse BEFORE UPDATE OF commit_oid ON task BEGIN SELECT \"\n"
+        "           \"RAISE(ABORT, 'refused'); END\")\ndb.commit()\n")
     before = users(repo)
     result = repo.dispatch(repo.plan(
-        "[task:a]\ncommand = git update-ref -d refs/heads/orch/demo/integration; echo a > a\n"),
-        status=70)
+        f"[task:a]\ncommand = {sys.executable} $HOME/trigger.py "
+        "$(git rev-parse --git-common-dir)/orch/orch.db; echo a > a\n"), status=70)
     assert result.halt["reason"] == "internal_error"
     check(repo, "internal_error", 70, before)
 

@@ -131,7 +131,7 @@ def test_processes_are_short(stranger):
 
 def test_no_process_can_be_had(stranger):
     plan = stranger.plan("[task:a]\ncommand = true\nretry_max = 0\n", isolation="none")
-    result = as_stranger(stranger, plan, processes=8)
+    result = as_stranger(stranger, plan, processes=4)
     assert result.status == 74 and result.halt["reason"] == "io_error", result
     assert "Resource temporarily unavailable" in result.err and charges(stranger) == {0}
     assert as_stranger(stranger, "demo").status == 0
