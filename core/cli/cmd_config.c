@@ -70,8 +70,8 @@ int cmd_config_show(struct cli *cli, int argc, char **argv)
 	status = cli_site_open_bare(cli, &at);
 	if (status == 0 && json)
 		status = print_json(at.site->config);
-	else if (status == 0 && config_print(at.site->config, stdout) < 0)
-		status = EXIT_IO;
+	else if (status == 0 && config_print(at.site->config, stdout) == -ENOMEM)
+		status = cli_no_memory(cli); /* what cannot be written is told below */
 	cli_site_close(&at);
 	return cli_flush(status);
 }

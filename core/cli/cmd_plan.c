@@ -121,7 +121,7 @@ static int collect_plan(void *ctx, const struct plan_row *row)
 	json_t *item =
 		json_pack("{s:I, s:s, s:s, s:I}", "id", (json_int_t)row->id, "name", row->name,
 			"status", plan_status_name(row->status), "tasks", (json_int_t)row->n_tasks);
-	return item && json_array_append_new(list, item) == 0 ? 0 : -1;
+	return item && json_array_append_new(list, item) == 0 ? 0 : -ENOMEM;
 }
 
 int cmd_plan_list(struct cli *cli, int argc, char **argv)

@@ -239,7 +239,7 @@ static int count_status(void *ctx, const struct task_row *row)
 	struct halt_facts *f = ctx;
 	const char *status = task_status_name(row->status);
 	json_int_t n = json_integer_value(json_object_get(f->counts, status));
-	return json_object_set_new(f->counts, status, json_integer(n + 1));
+	return json_object_set_new(f->counts, status, json_integer(n + 1)) < 0 ? -ENOMEM : 0;
 }
 
 static int note_halt(void *ctx, const struct plan_row *row)

@@ -201,6 +201,15 @@ class World(cli.Place):
                 **({"FAULT_TRACE": str(self.trace)}
                    if fault.at == 0 or os.environ.get("ORCH_FAULT_TRACE") else {})}
 
+    def reset(self):
+        """For another command with a fault."""
+        self.counter.write_bytes(bytes(COUNTER.size))
+        self.trace.unlink(missing_ok=True)
+
+    def calls(self):
+        """What was counted: [number, program, pid, call, site, path]."""
+        return [line.split(" ", 5) for line in self.trace.read_text().splitlines()]
+
     def counted(self):
         """(calls, strikes, what was struck first)"""
         count, fired, what = COUNTER.unpack(self.counter.read_bytes()[:COUNTER.size])
@@ -604,7 +613,7 @@ def trace(scenario, programs, calls):
     world = World(scenario)
     try:
         assert world.go_on(world.armed(Fault(programs, calls))).status == 0, world.said
-        return [line.split(" ", 5) for line in world.trace.read_text().splitlines()]
+        return world.calls()
     finally:
         _kill_left()
         world.remove()
