@@ -3,6 +3,7 @@
 
 #include "git/copy.h"
 #include "git/scan.h"
+#include "git/stray.h"
 #include "git/submodule.h"
 #include "git/worktree.h"
 #include "os/file.h"
@@ -105,6 +106,12 @@ static int index_from_start(const struct job *j, struct err *e)
 	return git_run_ok(j->ctx, &cmd, &o, e);
 }
 
+static int look(struct job *j, struct err *e)
+{
+	int r = scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	return r < 0 ? r : stray_adopt(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+}
+
 static int open_index(struct job *j, struct err *e)
 {
 	const char *name = strrchr(j->a->worktree, '/');
@@ -125,12 +132,11 @@ static int open_index(struct job *j, struct err *e)
 		r = index_from_start(j, e);
 	if (r < 0)
 		return r;
-	r = scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	r = look(j, e);
 	if (r != -EBADMSG || !copied)
 		return r;
 	r = index_from_start(j, e); /* the agent's index is broken */
-	return r < 0 ? r
-		     : scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	return r < 0 ? r : look(j, e);
 }
 
 /* Where HEAD and the attempt's refs are now, in one process. */
@@ -291,8 +297,8 @@ static int check_submodules(const struct job *j, struct git_attempt_result *res,
 	if (r < 0)
 		return r;
 	return res->paths ? uncommittable(res,
-				    "a submodule with uncommitted changes, or one that is not "
-				    "in the checkout",
+				    "a submodule with uncommitted changes, or one whose commit is "
+				    "in no repository of the checkout's",
 				    e)
 			  : 0;
 }

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Whatever an agent leaves in its worktree is committed, or the attempt says what is not."""
+
+import pytest
+
+COMMIT = "git -c user.name=x -c user.email=x@x commit -qm x"
+ONCE = "retry_max = 0\n"
+
+
+def files(repo, rev="orch/demo/integration"):
+    return repo.git("ls-tree", "-r", "--name-only", rev).splitlines()
+
+
+def test_files_of_a_repository_that_is_none_any_more(repo):
+    """Its agent added a repository of its own as a gitlink, then removed the .git."""
+    repo.write("agent.sh", f"""set -e
+mkdir sub; cd sub; git init -q .; echo precious > f; git add -A; {COMMIT}; cd ..
+git add -A; rm -rf sub/.git; echo more > sub/g; echo other > top
+""")
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = sh {repo.path}/agent.sh\n"))
+    assert files(repo) == ["README", "sub/f", "sub/g", "top"]
+
+
+def test_a_gitlink_that_leads_nowhere(repo):
+    repo.write("agent.sh", f"""set -e
+mkdir sub; cd sub; git init -q .; echo precious > f; git add -A; {COMMIT}; cd ..
+git add -A; rm -rf sub; mkdir sub
+""")
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = sh {repo.path}/agent.sh\n" + ONCE), status=1)
+    reason = repo.task("a")["reason"]
+    assert reason.startswith("uncommittable: ") and "'sub'" in reason
+
+
+@pytest.fixture
+def with_submodule(repo):
+    repo.sh("git init -q ../lib; cd ../lib; echo one > f; git add f; git commit -qm one")
+    repo.sh("git -c protocol.file.allow=always submodule --quiet add ../lib sub; git commit -qm sub")
+    return repo
+
+
+def test_a_submodule_made_an_ordinary_directory(with_submodule):
+    with_submodule.dispatch(with_submodule.plan(
+        "[task:a]\ncommand = rm -rf sub/.git; echo new > sub/new\n"))
+    assert files(with_submodule) == [".gitmodules", "README", "sub/f", "sub/new"]
+
+
+def test_a_submodule_that_was_emptied_stays(with_submodule):
+    """So does one in which only ignored files are."""
+    with_submodule.write(".gitignore", "*.o\n")
+    with_submodule.sh("git add .gitignore; git commit -qm ignore")
+    with_submodule.dispatch(with_submodule.plan(
+        "[task:a]\ncommand = rm -rf sub; mkdir sub; touch a\n"
+        "[task:b]\ncommand = rm -rf sub; mkdir sub; touch sub/x.o b\n"))
+    assert "160000 commit" in with_submodule.git("ls-tree", "orch/demo/integration", "sub")
+
+
+def test_a_submodule_commit_that_is_gone(with_submodule):
+    with_submodule.dispatch(with_submodule.plan(
+        "[task:a]\ncommand = cd sub; echo two > f; "
+        f"{COMMIT} -a; cd ..; git add sub; rm -rf sub; mkdir sub\n" + ONCE), status=1)
+    reason = with_submodule.task("a")["reason"]
+    assert reason.startswith("uncommittable: ") and "'sub'" in reason
