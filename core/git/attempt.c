@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #define MAX_PATHS 100
+#define MAX_SHOWN 200 /* bytes of each path in a sentence */
 
 void git_attempt_result_deinit(struct git_attempt_result *r)
 {
@@ -172,8 +173,12 @@ static int uncommittable(struct git_attempt_result *res, const char *what, struc
 	CLEANUP_BUF struct buf why = BUF_INIT;
 	size_t n = strv_len(res->paths);
 	buf_adds(&why, what);
-	for (size_t i = 0; res->paths && i < n && i < 10; i++)
-		buf_addf(&why, "%s '%s'", i ? "," : ":", res->paths[i]);
+	for (size_t i = 0; res->paths && i < n && i < 10; i++) {
+		const char *path = res->paths[i];
+		size_t len = strlen(path), cut = utf8_cut(path, len, MAX_SHOWN);
+		buf_addf(
+			&why, "%s '%.*s%s'", i ? "," : ":", (int)cut, path, cut < len ? "..." : "");
+	}
 	if (n > 10)
 		buf_addf(&why, " and %zu more", n - 10);
 	free(res->why);
@@ -330,6 +335,25 @@ static int check_disk(const struct job *j, struct err *e)
 	return r;
 }
 
+/* A name that git takes for an attack on its own directory is passed over, with a line that says so
+ * and no failure. */
+static int check_passed_over(const struct git_output *o, const struct buf *paths,
+	struct git_attempt_result *res, struct err *e)
+{
+	static const char words[] = "Ignoring path ";
+	for (const char *p = buf_cstr(&o->err); (p = strstr(p, words)); p += sizeof(words) - 1) {
+		const char *said = p + sizeof(words) - 1;
+		for (size_t at = 0, len; at < paths->len; at += len + 1) {
+			const char *path = paths->data + at;
+			len = strlen(path);
+			bool named = str_starts(said, path) && (said[len] == '\n' || !said[len]);
+			if (named && !strv_contains(res->paths, path) && add_problem(res, path) < 0)
+				return err_nomem(e);
+		}
+	}
+	return res->paths ? uncommittable(res, "a name that git does not take", e) : 0;
+}
+
 /* git's refusal of some content is an outcome; trouble with the machine is an error. */
 static int update_index(const struct job *j, const char *const *argv, const struct buf *paths,
 	struct git_attempt_result *res, struct err *e)
@@ -344,6 +368,8 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 		git_output_deinit(&o);
 		o = GIT_OUTPUT_INIT;
 		int r = git_run_ok(j->ctx, &cmd, &o, e);
+		if (r == 0)
+			return check_passed_over(&o, paths, res, e);
 		if (r != -EIO || o.status == 0 || git_trouble(&o) != 0)
 			return r;
 	}

@@ -60,3 +60,18 @@ def test_a_submodule_commit_that_is_gone(with_submodule):
         f"{COMMIT} -a; cd ..; git add sub; rm -rf sub; mkdir sub\n" + ONCE), status=1)
     reason = with_submodule.task("a")["reason"]
     assert reason.startswith("uncommittable: ") and "'sub'" in reason
+
+
+def test_a_name_that_git_passes_over(repo):
+    repo.dispatch(repo.plan("[task:a]\ncommand = echo x > 'git~1'; echo y > y\n" + ONCE), status=1)
+    reason = repo.task("a")["reason"]
+    assert reason.startswith("uncommittable: ") and "'git~1'" in reason
+
+
+def test_a_path_that_is_too_long(repo):
+    """git's warning about it is cut, too."""
+    repo.write("agent.py", "import os\nfor i in range(20):\n"
+               "    os.mkdir('d' * 250)\n    os.chdir('d' * 250)\nopen('f', 'w').write('x')\n")
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = python3 {repo.path}/agent.py\n" + ONCE), status=1)
+    reason = repo.task("a")["reason"]
+    assert reason.startswith("uncommittable: not a file that can be read: 'ddd")
