@@ -254,12 +254,8 @@ static int check_readable(
 static int large_at_start(
 	const struct job *j, const char *path, const struct git_oid *now, bool *ret, struct err *e)
 {
-	CLEANUP_STR char *rev = str_printf("%s:%s", j->a->start.hex, path);
-	if (!rev)
-		return err_nomem(e);
-	const char *const revs[] = {rev};
 	struct git_oid before;
-	int r = git_resolve_many(j->ctx, revs, 1, &before, e);
+	int r = git_resolve_path(j->ctx, &j->a->start, path, &before, e);
 	if (r == 0)
 		*ret = now && git_oid_eq(&before, now);
 	return r;

@@ -75,3 +75,15 @@ def test_a_path_that_is_too_long(repo):
     repo.dispatch(repo.plan(f"[task:a]\ncommand = python3 {repo.path}/agent.py\n" + ONCE), status=1)
     reason = repo.task("a")["reason"]
     assert reason.startswith("uncommittable: not a file that can be read: 'ddd")
+
+
+def test_a_large_file_with_a_newline_in_its_name(repo):
+    """It was there before, and is none of the agent's doing; a new one is."""
+    repo.write("large\nfile", "x" * 4096)
+    repo.sh("git add .; git commit -qm large")
+    env = {"ORCH_MAX_FILE": "2K"}
+    repo.dispatch(repo.plan("[task:a]\ncommand = echo a > a\n"), env=env)
+    assert repo.task("a")["status"] == "passed"
+    repo.dispatch(repo.plan("[task:a]\ncommand = cp large* \"$(printf 'n\\nn')\"; git add .\n" + ONCE,
+                            name="two"), env=env, status=1)
+    assert "larger than max_file" in repo.task("a", plan="two")["reason"]
