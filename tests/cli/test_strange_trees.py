@@ -87,3 +87,21 @@ def test_a_large_file_with_a_newline_in_its_name(repo):
     repo.dispatch(repo.plan("[task:a]\ncommand = cp large* \"$(printf 'n\\nn')\"; git add .\n" + ONCE,
                             name="two"), env=env, status=1)
     assert "larger than max_file" in repo.task("a", plan="two")["reason"]
+
+
+@pytest.mark.parametrize("script", [
+    "git config filter.f.clean cat; git config filter.f.smudge false; "
+    "git config filter.f.required true; echo '*.z filter=f' > .gitattributes; echo q > q.z",
+    "echo x > 'git~1'; git -c core.protectNTFS=false add 'git~1'; "
+    "git -c core.protectNTFS=false -c user.name=x -c user.email=x@x commit -qm x",
+], ids=["filter", "name"])
+def test_a_tree_that_cannot_be_checked_out(repo, script):
+    """It speaks against the work; the others go on."""
+    repo.write("agent.sh", script + "\n")
+    result = repo.dispatch(repo.plan(
+        "[invariant:ok]\ncommand = true\n"
+        f"[task:a]\ncommand = sh {repo.path}/agent.sh\ninvariants = ok\n" + ONCE +
+        "[task:b]\ncommand = echo b > b\n"), status=1)
+    assert repo.task("a")["status"] == "escalated", result
+    assert repo.task("a")["reason"].startswith("merge_red: the merged tree cannot be checked out: ")
+    assert repo.task("b")["status"] == "passed"
