@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "git/attempt.h"
 
+#include "base/log.h"
 #include "git/copy.h"
 #include "git/scan.h"
 #include "git/stray.h"
 #include "git/submodule.h"
+#include "git/way.h"
 #include "git/worktree.h"
 #include "os/file.h"
 
@@ -490,7 +492,9 @@ static int check_existing(const struct job *j, struct err *e)
 		j->ref, j->a->plan);
 }
 
-static int publish(const struct job *j, const struct git_oid *commit, struct err *e)
+/* refs: 2, or 1 for that of the attempt alone. */
+static int publish_refs(
+	const struct job *j, const struct git_oid *commit, size_t refs, struct err *e)
 {
 	struct git_oid at_ref = j->at_ref, at_branch = j->at_branch;
 	for (int try = 0;; try++) {
@@ -499,7 +503,7 @@ static int publish(const struct job *j, const struct git_oid *commit, struct err
 			{.ref = j->branch, .new = *commit, .old = at_branch},
 		};
 		/* An agent may move the task's branch between our look and this. */
-		int r = git_refs_update(j->ctx, updates, 2, "orch: attempt", e);
+		int r = git_refs_update(j->ctx, updates, refs, "orch: attempt", e);
 		if (r != GIT_MOVED || try == 3)
 			return r == GIT_MOVED ? -ESTALE : r;
 		const char *const revs[] = {j->ref, j->branch};
@@ -511,6 +515,33 @@ static int publish(const struct job *j, const struct git_oid *commit, struct err
 			at_ref = now[0]; /* git failed between the two */
 		at_branch = now[1];
 	}
+}
+
+/* Whether something but the machine may be in the way: a git that does not say what it met is -EIO.
+ */
+static bool may_be_in_the_way(int r)
+{
+	return r < 0 && (r == -EIO || !err_is_machine(r)) && r != -ECANCELED && r != -ETIMEDOUT;
+}
+
+/* The attempt's own ref holds the work: where the task's branch cannot be moved, it stays. */
+static int publish(const struct job *j, const struct git_oid *commit, struct err *e)
+{
+	struct err why = ERR_INIT;
+	way_unlock(j->ctx, j->ref);
+	way_unlock(j->ctx, j->branch);
+	int r = publish_refs(j, commit, 2, e);
+	if (!may_be_in_the_way(r))
+		return r;
+	if (way_clear(j->ctx, j->ref, &why) < 0 || way_clear(j->ctx, j->branch, &why) < 0)
+		log_warning("%s", why.msg);
+	r = publish_refs(j, commit, 2, e);
+	if (may_be_in_the_way(r) && publish_refs(j, commit, 1, &why) == 0) {
+		log_warning(
+			"%s could not be moved to %s: %s", j->branch, commit->hex, e ? e->msg : "");
+		r = 0;
+	}
+	return r;
 }
 
 /* The worktree stands detached at the commit, with the private index as its own. */
