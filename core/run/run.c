@@ -141,6 +141,7 @@ static void on_housekeeping(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
 	room_check(r);
+	turn_check_database(r);
 	watch_check_backups(r, clock_mono_ms());
 }
 
@@ -455,8 +456,8 @@ uint32_t run_unit_count(const struct run *r)
 }
 
 /*
- * A decision is carried out, with the merge that may follow from it. Agents that an engine before has
- * left go on with their keepers.
+ * A decision is carried out, with the merge that may follow from it. Agents that an engine before
+ * has left go on with their keepers.
  */
 static bool request_is_over(const struct run *r)
 {
