@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "git/attempt.h"
 
+#include "base/log.h"
 #include "git/copy.h"
 #include "git/scan.h"
+#include "git/stray.h"
 #include "git/submodule.h"
+#include "git/way.h"
 #include "git/worktree.h"
 #include "os/file.h"
 
@@ -14,6 +17,7 @@
 #include <sys/stat.h>
 
 #define MAX_PATHS 100
+#define MAX_SHOWN 200 /* bytes of each path in a sentence */
 
 void git_attempt_result_deinit(struct git_attempt_result *r)
 {
@@ -109,6 +113,12 @@ static int index_from_start(const struct job *j, struct err *e)
 	return git_run_ok(j->ctx, &cmd, &o, e);
 }
 
+static int look(struct job *j, struct err *e)
+{
+	int r = scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	return r < 0 ? r : stray_adopt(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+}
+
 static int open_index(struct job *j, struct err *e)
 {
 	const char *name = strrchr(j->a->worktree, '/');
@@ -129,12 +139,11 @@ static int open_index(struct job *j, struct err *e)
 		r = index_from_start(j, e);
 	if (r < 0)
 		return r;
-	r = scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	r = look(j, e);
 	if (r != -EBADMSG || !copied)
 		return r;
 	r = index_from_start(j, e); /* the agent's index is broken */
-	return r < 0 ? r
-		     : scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	return r < 0 ? r : look(j, e);
 }
 
 /* Where HEAD and the attempt's refs are now, in one process. */
@@ -170,8 +179,12 @@ static int uncommittable(struct git_attempt_result *res, const char *what, struc
 	CLEANUP_BUF struct buf why = BUF_INIT;
 	size_t n = strv_len(res->paths);
 	buf_adds(&why, what);
-	for (size_t i = 0; res->paths && i < n && i < 10; i++)
-		buf_addf(&why, "%s '%s'", i ? "," : ":", res->paths[i]);
+	for (size_t i = 0; res->paths && i < n && i < 10; i++) {
+		const char *path = res->paths[i];
+		size_t len = strlen(path), cut = utf8_cut(path, len, MAX_SHOWN);
+		buf_addf(
+			&why, "%s '%.*s%s'", i ? "," : ":", (int)cut, path, cut < len ? "..." : "");
+	}
 	if (n > 10)
 		buf_addf(&why, " and %zu more", n - 10);
 	free(res->why);
@@ -247,12 +260,8 @@ static int check_readable(
 static int large_at_start(
 	const struct job *j, const char *path, const struct git_oid *now, bool *ret, struct err *e)
 {
-	CLEANUP_STR char *rev = str_printf("%s:%s", j->a->start.hex, path);
-	if (!rev)
-		return err_nomem(e);
-	const char *const revs[] = {rev};
 	struct git_oid before;
-	int r = git_resolve_many(j->ctx, revs, 1, &before, e);
+	int r = git_resolve_path(j->ctx, &j->a->start, path, &before, e);
 	if (r == 0)
 		*ret = now && git_oid_eq(&before, now);
 	return r;
@@ -295,8 +304,8 @@ static int check_submodules(const struct job *j, struct git_attempt_result *res,
 	if (r < 0)
 		return r;
 	return res->paths ? uncommittable(res,
-				    "a submodule with uncommitted changes, or one that is not "
-				    "in the checkout",
+				    "a submodule with uncommitted changes, or one whose commit is "
+				    "in no repository of the checkout's",
 				    e)
 			  : 0;
 }
@@ -328,6 +337,25 @@ static int check_disk(const struct job *j, struct err *e)
 	return r;
 }
 
+/* A name that git takes for an attack on its own directory is passed over, with a line that says so
+ * and no failure. */
+static int check_passed_over(const struct git_output *o, const struct buf *paths,
+	struct git_attempt_result *res, struct err *e)
+{
+	static const char words[] = "Ignoring path ";
+	for (const char *p = buf_cstr(&o->err); (p = strstr(p, words)); p += sizeof(words) - 1) {
+		const char *said = p + sizeof(words) - 1;
+		for (size_t at = 0, len; at < paths->len; at += len + 1) {
+			const char *path = paths->data + at;
+			len = strlen(path);
+			bool named = str_starts(said, path) && (said[len] == '\n' || !said[len]);
+			if (named && !strv_contains(res->paths, path) && add_problem(res, path) < 0)
+				return err_nomem(e);
+		}
+	}
+	return res->paths ? uncommittable(res, "a name that git does not take", e) : 0;
+}
+
 /* git's refusal of some content is an outcome; trouble with the machine is an error. */
 static int update_index(const struct job *j, const char *const *argv, const struct buf *paths,
 	struct git_attempt_result *res, struct err *e)
@@ -342,6 +370,8 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 		git_output_deinit(&o);
 		o = GIT_OUTPUT_INIT;
 		int r = git_run_ok(j->ctx, &cmd, &o, e);
+		if (r == 0)
+			return check_passed_over(&o, paths, res, e);
 		if (r != GIT_FAILED)
 			return r;
 	}
@@ -466,7 +496,9 @@ static int check_existing(const struct job *j, struct err *e)
 		j->ref, j->a->plan);
 }
 
-static int publish(const struct job *j, const struct git_oid *commit, struct err *e)
+/* refs: 2, or 1 for that of the attempt alone. */
+static int publish_refs(
+	const struct job *j, const struct git_oid *commit, size_t refs, struct err *e)
 {
 	struct git_oid at_ref = j->at_ref, at_branch = j->at_branch;
 	for (int try = 0;; try++) {
@@ -475,7 +507,7 @@ static int publish(const struct job *j, const struct git_oid *commit, struct err
 			{.ref = j->branch, .new = *commit, .old = at_branch},
 		};
 		/* An agent may move the task's branch between our look and this. */
-		int r = git_refs_update(j->ctx, updates, 2, "orch: attempt", e);
+		int r = git_refs_update(j->ctx, updates, refs, "orch: attempt", e);
 		if (r != GIT_MOVED || try == 3)
 			return r == GIT_MOVED ? -ESTALE : r;
 		const char *const revs[] = {j->ref, j->branch};
@@ -487,6 +519,33 @@ static int publish(const struct job *j, const struct git_oid *commit, struct err
 			at_ref = now[0]; /* git failed between the two */
 		at_branch = now[1];
 	}
+}
+
+/* Whether something but the machine may be in the way: a git that does not say what it met is -EIO.
+ */
+static bool may_be_in_the_way(int r)
+{
+	return r < 0 && (r == -EIO || !err_is_machine(r)) && r != -ECANCELED && r != -ETIMEDOUT;
+}
+
+/* The attempt's own ref holds the work: where the task's branch cannot be moved, it stays. */
+static int publish(const struct job *j, const struct git_oid *commit, struct err *e)
+{
+	struct err why = ERR_INIT;
+	way_unlock(j->ctx, j->ref);
+	way_unlock(j->ctx, j->branch);
+	int r = publish_refs(j, commit, 2, e);
+	if (!may_be_in_the_way(r))
+		return r;
+	if (way_clear(j->ctx, j->ref, &why) < 0 || way_clear(j->ctx, j->branch, &why) < 0)
+		log_warning("%s", why.msg);
+	r = publish_refs(j, commit, 2, e);
+	if (may_be_in_the_way(r) && publish_refs(j, commit, 1, &why) == 0) {
+		log_warning(
+			"%s could not be moved to %s: %s", j->branch, commit->hex, e ? e->msg : "");
+		r = 0;
+	}
+	return r;
 }
 
 /* The worktree stands detached at the commit, with the private index as its own. */

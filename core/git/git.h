@@ -151,6 +151,10 @@ int git_resolve(
  * none. */
 int git_resolve_many(const struct git_ctx *ctx, const char *const *revs, size_t n,
 	struct git_oid *ret, struct err *e) MUST_CHECK;
+/* The object at a path, whatever bytes that has, in the tree of a commit; "" where there is none.
+ */
+int git_resolve_path(const struct git_ctx *ctx, const struct git_oid *commit, const char *path,
+	struct git_oid *ret, struct err *e) MUST_CHECK;
 int git_tree_of(const struct git_ctx *ctx, const struct git_oid *commit, struct git_oid *ret,
 	struct err *e) MUST_CHECK;
 int git_is_ancestor(const struct git_ctx *ctx, const struct git_oid *ancestor,

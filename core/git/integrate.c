@@ -165,6 +165,24 @@ int git_merge_trees(const struct git_ctx *ctx, const struct git_oid *ours,
 	return o.status == 1 ? GIT_CONFLICT : 0;
 }
 
+int git_checkout_refused(const struct git_ctx *ctx, const char *path, const struct git_oid *base,
+	const struct git_oid *commit, char **ret_why, struct err *e)
+{
+	CLEANUP_STR char *admin = NULL;
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {"checkout", "-q", "-f", "--detach", commit->hex, NULL};
+	int r = git_worktree_prepare(ctx, path, base, NULL, e);
+	if (r == 0)
+		r = git_worktree_admin_dir(ctx, path, &admin, e);
+	if (r < 0)
+		return r;
+	r = git_try(ctx, &(struct git_cmd){.argv = argv, .dir = path, .git_dir = admin}, &o, e);
+	if (r < 0 || o.status == 0)
+		return r;
+	*ret_why = str_trimmed(buf_cstr(&o.err), o.err.len);
+	return *ret_why ? 0 : err_nomem(e);
+}
+
 /* *ret_tree: the commit's, when the tip is its only parent; then that is what a merge comes to. */
 static int tree_upon(const struct git_ctx *ctx, const struct git_oid *tip,
 	const struct git_oid *commit, struct git_oid *ret_tree, struct err *e)

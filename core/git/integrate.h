@@ -42,6 +42,14 @@ int git_integration_publish(const struct git_ctx *ctx, const char *plan, const s
 	const struct git_oid *new, struct err *e) MUST_CHECK;
 
 /*
+ * After a worktree of ours could not be prepared at a commit: whether that commit is to blame,
+ * since base can be checked out there, and it cannot. *ret_why: git's words, owned; NULL: it is
+ * not, and the worktree is to be prepared again.
+ */
+int git_checkout_refused(const struct git_ctx *ctx, const char *path, const struct git_oid *base,
+	const struct git_oid *commit, char **ret_why, struct err *e) MUST_CHECK;
+
+/*
  * Moves the user's branch (short name) from old to new, a descendant of old. Where the branch is
  * checked out, that checkout is brought along. GIT_REFUSED, with the reason in e: the checkout is
  * dirty, in the middle of an operation, checked out twice, or has untracked or ignored files in the

@@ -55,6 +55,38 @@ int git_resolve_many(const struct git_ctx *ctx, const char *const *revs, size_t 
 	return 0;
 }
 
+/* What cat-file does not say: of a path with a newline, and of a submodule's commit, which is in
+ * another repository. */
+static int ask_tree(const struct git_ctx *ctx, const struct git_oid *commit, const char *path,
+	struct git_oid *ret, struct err *e)
+{
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	const char *const argv[] = {
+		"ls-tree", "-z", "--full-tree", "--object-only", commit->hex, "--", path, NULL};
+	int r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	if (r < 0)
+		return r;
+	if (o.out.len == 0 || git_oid_parse(o.out.data, ret) < 0)
+		*ret = GIT_OID_NONE;
+	return 0;
+}
+
+int git_resolve_path(const struct git_ctx *ctx, const struct git_oid *commit, const char *path,
+	struct git_oid *ret, struct err *e)
+{
+	CLEANUP_STR char *rev = str_printf("%s:%s", commit->hex, path);
+	if (!rev)
+		return err_nomem(e);
+	const char *const revs[] = {rev};
+	struct git_oid found = GIT_OID_NONE;
+	int r = strchr(path, '\n') ? 0 : git_resolve_many(ctx, revs, 1, &found, e);
+	if (r == 0 && !found.hex[0])
+		r = ask_tree(ctx, commit, path, &found, e);
+	if (r == 0)
+		*ret = found;
+	return r;
+}
+
 /* A reader that has run for long may lack the descriptor to open a ref, and calls it missing. */
 static int ask_anew(const struct git_ctx *ctx, const char *rev, struct git_oid *ret, struct err *e)
 {

@@ -72,15 +72,16 @@ static int parse_list(struct scan *s, const char *work_tree)
 	return 0;
 }
 
-/* ls-files goes on past a directory that it cannot read, and says so only here. */
+/* ls-files goes on past a directory that it cannot read, and says so only here: ": <why>" follows,
+ * but git cuts a line at 4 KiB. */
 static int parse_warnings(struct scan *s, const char *text)
 {
 	static const char words[] = "could not open directory '";
 	for (const char *p = text; (p = strstr(p, words)) != NULL;) {
 		p += sizeof(words) - 1;
-		const char *end = strstr(p, "': ");
-		if (!end)
-			break;
+		const char *end = strstr(p, "': "), *next = strstr(p, "\nwarning: ");
+		if (!end || (next && next < end))
+			end = strchrnul(p, '\n');
 		CLEANUP_STR char *path = strndup(p, (size_t)(end - p));
 		if (!path || strv_add(&s->unreadable, path) < 0)
 			return -ENOMEM;

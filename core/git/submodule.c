@@ -2,6 +2,8 @@
 #include "git/submodule.h"
 
 #include "base/log.h"
+#include "git/stray.h"
+#include "git/worktree.h"
 #include "os/file.h"
 
 #include <errno.h>
@@ -293,35 +295,83 @@ static int keep_commit(const struct git_ctx *ctx, const char *full, const char *
 	return git_run_ok(ctx, &cmd, &o, e);
 }
 
-/* known: NULL for a submodule that was not there at the start. */
-static int keep_one(const struct git_ctx *ctx, const char *work_tree, const char *path,
+static int add_problem(char ***problems, const char *path, struct err *e)
+{
+	return strv_add(problems, path) < 0 ? err_nomem(e) : 0;
+}
+
+/* known: NULL for a submodule that was not there at the start. full has a .git. */
+static int keep_one(const struct git_ctx *ctx, const char *full, const char *path,
 	const struct submodule *known, const struct git_oid *start, const char *ref,
 	char ***problems, struct err *e)
+{
+	CLEANUP_STR char *git_dir = path_join(full, ".git");
+	if (!git_dir)
+		return err_nomem(e);
+	struct git_oid before = known ? known->oid : GIT_OID_NONE, head;
+	bool dirty = false;
+	int r = known ? 0 : git_resolve_path(ctx, start, path, &before, e);
+	if (r == 0)
+		r = submodule_state(ctx, full, git_dir, &head, &dirty, e);
+	if (r < 0)
+		return r;
+	bool moved = !git_oid_eq(&head, &before);
+	if (dirty || !head.hex[0] || (moved && !known))
+		return add_problem(problems, path, e);
+	return moved ? keep_commit(ctx, full, known->module, ref, e) : 0;
+}
+
+/* A gitlink to whose commit there is no repository any more: the user's has to hold it. */
+static int check_link(const struct git_ctx *ctx, const struct scan_entry *link,
+	const struct submodule *known, const struct git_oid *start, char ***problems, struct err *e)
+{
+	struct git_oid before;
+	int r = git_resolve_path(ctx, start, link->path, &before, e);
+	if (r < 0 || git_oid_eq(&before, &link->oid))
+		return r;
+	if (!known)
+		return add_problem(problems, link->path, e);
+	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
+	CLEANUP_STR char *commit = str_printf("%s^{commit}", link->oid.hex);
+	if (!commit)
+		return err_nomem(e);
+	const char *const argv[] = {"cat-file", "-e", commit, NULL};
+	struct git_cmd cmd = {.argv = argv, .dir = known->module, .git_dir = known->module};
+	r = git_try(ctx, &cmd, &o, e);
+	return r == 0 && o.status != 0 ? add_problem(problems, link->path, e) : r;
+}
+
+static int has_repository(
+	const char *work_tree, const char *path, char **ret_full, bool *ret, struct err *e)
 {
 	CLEANUP_STR char *full = path_join(work_tree, path);
 	CLEANUP_STR char *git_dir = full ? path_join(full, ".git") : NULL;
 	if (!git_dir)
 		return err_nomem(e);
-	if (!file_exists(AT_FDCWD, git_dir))
-		return 0; /* emptied: there is nothing to keep */
-	struct git_oid before = known ? known->oid : GIT_OID_NONE, head;
-	if (!known) {
-		CLEANUP_STR char *rev = str_printf("%s:%s", start->hex, path);
-		if (!rev)
-			return err_nomem(e);
-		const char *const revs[] = {rev};
-		int r = git_resolve_many(ctx, revs, 1, &before, e);
+	*ret = file_exists(AT_FDCWD, git_dir);
+	*ret_full = TAKE(full);
+	return 0;
+}
+
+/* Files of a submodule in a submodule whose .git is gone are in no index: see stray.h for those at
+ * the top. */
+static int check_inner(const struct submodules *known, const char *work_tree,
+	const struct submodule *m, const char *full, char ***problems, struct err *e)
+{
+	vec_foreach(outer, &known->list) {
+		CLEANUP_STR char *outer_full = NULL;
+		bool there = false, stray = false;
+		if (outer == m || !git_path_contains(outer->path, m->path))
+			continue;
+		int r = has_repository(work_tree, outer->path, &outer_full, &there, e);
 		if (r < 0)
 			return r;
+		if (there)
+			r = stray_holds(AT_FDCWD, full, &stray, e);
+		if (r < 0 || stray)
+			return r < 0 ? r : add_problem(problems, m->path, e);
 	}
-	bool dirty = false;
-	int r = submodule_state(ctx, full, git_dir, &head, &dirty, e);
-	if (r < 0)
-		return r;
-	bool moved = !git_oid_eq(&head, &before);
-	if (dirty || !head.hex[0] || (moved && !known))
-		return strv_add(problems, path) < 0 ? err_nomem(e) : 0;
-	return moved ? keep_commit(ctx, full, known->module, ref, e) : 0;
+	return 0;
 }
 
 static const struct submodule *find(const struct submodules *s, const char *path)
@@ -341,14 +391,24 @@ int submodules_keep(const struct git_ctx *ctx, const char *work_tree, const char
 	if (r < 0)
 		return r;
 	vec_foreach(m, &known.list) {
-		r = keep_one(ctx, work_tree, m->path, m, start, ref, problems, e);
+		CLEANUP_STR char *full = NULL;
+		bool there = false;
+		r = has_repository(work_tree, m->path, &full, &there, e);
+		if (r == 0)
+			r = there ? keep_one(ctx, full, m->path, m, start, ref, problems, e)
+				  : check_inner(&known, work_tree, m, full, problems, e);
 		if (r < 0)
 			return r;
 	}
 	vec_foreach(link, &scan->gitlinks) {
-		if (find(&known, link->path))
-			continue;
-		r = keep_one(ctx, work_tree, link->path, NULL, start, ref, problems, e);
+		CLEANUP_STR char *full = NULL;
+		const struct submodule *m = find(&known, link->path);
+		bool there = false;
+		r = has_repository(work_tree, link->path, &full, &there, e);
+		if (r == 0 && !there)
+			r = check_link(ctx, link, m, start, problems, e);
+		else if (r == 0 && !m)
+			r = keep_one(ctx, full, link->path, NULL, start, ref, problems, e);
 		if (r < 0)
 			return r;
 	}

@@ -245,6 +245,26 @@ int lifecycle_exit_read(struct lifecycle *lc, const char *id, struct unit_exit *
 	return r < 0 ? r : exit_of_unkept(dirfd, id, ret, e);
 }
 
+int unit_spoilt(struct unit *u, const char *why, struct unit_exit *ret, struct err *e)
+{
+	struct proc_id keeper = {0};
+	nursery_await(u->lc, u);
+	/* Its number is its own until we have reaped it. */
+	bool known = u->is_child && proc_identify(u->keeper_pid, &keeper) == 0;
+	return settle_spoilt(u->dirfd, u->id, known ? &keeper : NULL, why, ret, e);
+}
+
+int lifecycle_spoilt(
+	struct lifecycle *lc, const char *id, const char *why, struct unit_exit *ret, struct err *e)
+{
+	CLEANUP(closep) int dirfd = -1;
+	struct err unknown = ERR_INIT;
+	int r = lifecycle_unit_dir(lc, id, &dirfd, &unknown);
+	if (err_is_machine(r))
+		return err_set(e, r, "%s", unknown.msg);
+	return settle_spoilt(dirfd, id, NULL, why, ret, e);
+}
+
 int unit_abandon(struct unit *u, struct err *e)
 {
 	if (file_exists(u->dirfd, UNIT_FILE_EXIT))

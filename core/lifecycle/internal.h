@@ -79,6 +79,12 @@ bool holder_is_alive(const struct holder *h);
  * shim.lock or knows why it cannot be had.
  */
 int settle_lost(int dirfd, const char *id, const char *why, struct err *e) MUST_CHECK;
+/*
+ * The same where the directory cannot be used, since somebody spoilt it: *ret tells of it, and
+ * nothing is written. keeper: who it is, beside what the lock says; NULL: not known.
+ */
+int settle_spoilt(int dirfd, const char *id, const struct proc_id *keeper, const char *why,
+	struct unit_exit *ret, struct err *e) MUST_CHECK;
 /* Removes what a keeper may have made before the first process: cgroup and tmpdir. */
 void settle_never_ran(int dirfd, const char *id);
 

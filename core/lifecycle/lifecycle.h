@@ -132,6 +132,15 @@ int unit_exit_read(struct unit *u, struct unit_exit *ret, struct err *e) MUST_CH
 int lifecycle_exit_read(
 	struct lifecycle *lc, const char *id, struct unit_exit *ret, struct err *e) MUST_CHECK;
 /*
+ * For a unit whose directory cannot be read or written, and no machine is to blame: its agent can
+ * remove it. Ends keeper and unit; *ret has cause lost, and why, and is not written down. Blocks
+ * for the sweep.
+ */
+int unit_spoilt(struct unit *u, const char *why, struct unit_exit *ret, struct err *e) MUST_CHECK;
+/* The same for a unit of which there is no handle. */
+int lifecycle_spoilt(struct lifecycle *lc, const char *id, const char *why, struct unit_exit *ret,
+	struct err *e) MUST_CHECK;
+/*
  * For a keeper that does not do what it was told (the engine's backup of each deadline): SIGKILL
  * for keeper and unit, exit.json with cause lost. Blocks for the sweep.
  */

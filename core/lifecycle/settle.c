@@ -236,39 +236,73 @@ static void read_facts(int dirfd, struct journal_facts *facts)
 	} while (offset != before);
 }
 
-int settle_lost(int dirfd, const char *id, const char *why, struct err *e)
+/* Ends what is left, and says so in *x, which is complete but for its text. */
+static int lose(
+	int dirfd, const char *id, const struct holder *holder, struct unit_exit *x, struct err *e)
 {
-	CLEANUP(holder_deinit) struct holder holder = {0};
-	int r = holder_read(dirfd, &holder, e);
-	if (r < 0)
-		return r;
-	CLEANUP_UNIT_EXIT struct unit_exit x = UNIT_EXIT_INIT;
 	int64_t begin = clock_mono_ms(), deadline = deadline_after(SWEEP_MAX_MS);
-	if (is_of_this_boot(&holder)) {
-		end_keeper(&holder, deadline);
-		x.contained = sweep_cgroup(&holder, id, deadline, &x.killed) ||
-			      sweep_pidns(&holder, deadline, &x.killed);
-		remove_unrecorded_cgroup(&holder, id);
-		r = sweep_marked(id, deadline, &x.killed, e);
+	if (is_of_this_boot(holder)) {
+		end_keeper(holder, deadline);
+		x->contained = sweep_cgroup(holder, id, deadline, &x->killed) ||
+			       sweep_pidns(holder, deadline, &x->killed);
+		remove_unrecorded_cgroup(holder, id);
+		int r = sweep_marked(id, deadline, &x->killed, e);
 		if (r < 0)
 			return r;
 	} else {
-		x.contained = true; /* nothing outlives a boot */
+		x->contained = true; /* nothing outlives a boot */
 	}
-	x.sweep_ms = clock_mono_ms() - begin;
-	x.left = x.killed;
+	x->sweep_ms = clock_mono_ms() - begin;
+	x->left = x->killed;
 	remove_tmpdir_of(dirfd);
 	struct journal_facts facts = {0};
 	read_facts(dirfd, &facts);
-	x.cause = CAUSE_LOST;
+	x->cause = CAUSE_LOST;
+	x->started_at = facts.started_at;
+	x->events = facts.events;
+	x->ended_at = clock_wall_ms();
+	x->duration_ms = facts.last_at - facts.started_at;
+	return str_replace(&x->containment, holder->containment ? holder->containment : "none") < 0
+		       ? err_nomem(e)
+		       : 0;
+}
+
+int settle_lost(int dirfd, const char *id, const char *why, struct err *e)
+{
+	CLEANUP(holder_deinit) struct holder holder = {0};
+	CLEANUP_UNIT_EXIT struct unit_exit x = UNIT_EXIT_INIT;
+	int r = holder_read(dirfd, &holder, e);
+	if (r == 0)
+		r = lose(dirfd, id, &holder, &x, e);
+	if (r < 0)
+		return r;
 	x.text = str_printf("the unit was lost: %s", why);
-	x.started_at = facts.started_at;
-	x.events = facts.events;
-	x.ended_at = clock_wall_ms();
-	x.duration_ms = facts.last_at - facts.started_at;
-	r = str_replace(&x.containment, holder.containment ? holder.containment : "none");
-	if (r < 0 || !x.text)
+	if (!x.text)
 		return err_nomem(e);
 	unlinkat(dirfd, UNIT_FILE_SOCKET, 0);
 	return unit_exit_commit(dirfd, -1, &x, e);
+}
+
+int settle_spoilt(int dirfd, const char *id, const struct proc_id *keeper, const char *why,
+	struct unit_exit *ret, struct err *e)
+{
+	CLEANUP(holder_deinit) struct holder holder = {0};
+	CLEANUP_UNIT_EXIT struct unit_exit x = UNIT_EXIT_INIT;
+	struct err unknown = ERR_INIT;
+	int r = holder_read(dirfd, &holder, &unknown);
+	if (err_is_machine(r))
+		return err_set(e, r, "%s", unknown.msg);
+	if (keeper)
+		end_keeper(&(struct holder){.id = *keeper}, deadline_after(SWEEP_MAX_MS));
+	r = lose(dirfd, id, &holder, &x, e);
+	CLEANUP_STR char *tmpdir = str_printf("/tmp/orch-%.8s", id);
+	x.text = str_printf("the unit was lost: %s", why);
+	if (r == 0 && (!tmpdir || !x.text))
+		r = err_nomem(e);
+	if (r < 0)
+		return r;
+	remove_tmpdir(tmpdir); /* spec.json, which names it, may be gone as well */
+	*ret = x;
+	x = UNIT_EXIT_INIT;
+	return 0;
 }

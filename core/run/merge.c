@@ -15,6 +15,13 @@
 #define SETUP_TIMEOUT_MS 1800000
 #define MOVED_MAX        20 /* times that somebody else may move the branch under us */
 
+struct merge {
+	struct git_oid tip;    /* of the integration branch, which is merged into */
+	struct git_oid result; /* the merge commit */
+	struct git_oid tree;
+	unsigned moved;
+};
+
 /* ---- the bench: a plan's one merge worktree ---- */
 
 struct bench_job {
@@ -22,14 +29,35 @@ struct bench_job {
 	char *path;
 	char *const *copy;
 	struct git_oid commit;
+	struct git_oid tip; /* what commit was merged into; "": it is no merge */
 	void (*ready)(struct live *l, const char *dir, const struct err *e);
 };
+
+/* What was merged cannot be checked out: -ECHILD. The first failure stands where it is not that. */
+static void bench_blame(struct bench_job *b, const struct git_ctx *ctx)
+{
+	CLEANUP_STR char *why = NULL;
+	struct err err = ERR_INIT;
+	struct job *job = &b->job;
+	if (git_checkout_refused(ctx, b->path, &b->tip, &b->commit, &why, &err) < 0)
+		return;
+	if (why)
+		job->result = err_set(
+			&job->err, -ECHILD, "the merged tree cannot be checked out: %.700s", why);
+	else
+		job->result = git_worktree_prepare(ctx, b->path, &b->commit, b->copy, &job->err);
+}
 
 static void bench_perform(struct job *job)
 {
 	struct bench_job *b = (struct bench_job *)job;
 	struct git_ctx ctx = job_git(job, work_git_timeout_ms());
-	job->result = git_worktree_prepare(&ctx, b->path, &b->commit, b->copy, &job->err);
+	int r = git_worktree_prepare(&ctx, b->path, &b->commit, b->copy, &job->err);
+	job->result = r;
+	/* A git that does not say what it met is -EIO as well. */
+	if (r < 0 && b->tip.hex[0] && (r == -EIO || !err_is_machine(r)) && r != -ECANCELED &&
+		r != -ETIMEDOUT)
+		bench_blame(b, &ctx);
 }
 
 static void bench_fail(struct live *l,
@@ -102,6 +130,8 @@ static void bench_begin(struct live *l, const struct git_oid *commit,
 		b->path = str_dup(p->merge_worktree);
 		b->copy = p->copy;
 		b->commit = *commit;
+		if (l->merge && git_oid_eq(commit, &l->merge->result))
+			b->tip = l->merge->tip;
 		b->ready = ready;
 	}
 	int code = b && b->path ? job_start(l->run, l, &b->job, &err) : err_nomem(&err);
@@ -171,13 +201,6 @@ void bench_release(struct live *l)
 }
 
 /* ---- the merge ---- */
-
-struct merge {
-	struct git_oid tip;    /* of the integration branch, which is merged into */
-	struct git_oid result; /* the merge commit */
-	struct git_oid tree;
-	unsigned moved;
-};
 
 struct merge_job {
 	struct job job;

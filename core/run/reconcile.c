@@ -27,9 +27,8 @@ struct found {
 	struct map by_id;
 };
 
-static void look(struct job *job)
+static void look_at(struct found_unit *f)
 {
-	struct found_unit *f = (struct found_unit *)job;
 	f->job.result = unit_adopt(f->run->lifecycle, f->id, &f->unit, &f->found, &f->job.err);
 	if (f->job.result < 0)
 		return;
@@ -49,6 +48,21 @@ static void look(struct job *job)
 	if (f->found == UNIT_FOUND_ENDED || f->found == UNIT_FOUND_LOST)
 		f->job.result =
 			lifecycle_exit_read(f->run->lifecycle, f->id, &f->exit, &f->job.err);
+}
+
+/* Whose own directory fails, and not the machine, is lost. */
+static void look(struct job *job)
+{
+	struct found_unit *f = (struct found_unit *)job;
+	look_at(f);
+	if (job->result >= 0 || err_is_machine(job->result))
+		return;
+	struct err why = job->err;
+	job->err = ERR_INIT;
+	unit_exit_deinit(&f->exit);
+	f->exit = UNIT_EXIT_INIT;
+	f->found = UNIT_FOUND_LOST;
+	job->result = lifecycle_spoilt(f->run->lifecycle, f->id, why.msg, &f->exit, &job->err);
 }
 
 static void looked(struct job *job)
@@ -236,7 +250,7 @@ static void resume_agent(struct run *r, struct found_unit *f, struct live *l)
 		return;
 	int dir = -1;
 	code = lifecycle_unit_dir(r->lifecycle, f->id, &dir, &err);
-	if (code < 0 && code != -ENOENT) {
+	if (err_is_machine(code)) {
 		run_fail(r, code, &err); /* what it said is there, and would be passed over */
 		return;
 	}

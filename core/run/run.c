@@ -142,6 +142,7 @@ static void on_housekeeping(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
 	room_check(r);
+	turn_check_database(r);
 	watch_check_backups(r, clock_mono_ms());
 }
 

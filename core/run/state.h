@@ -231,6 +231,7 @@ struct run {
 	bool over; /* everything has halted: nothing more is taken up */
 	bool begun;
 	bool interrupted, killed, aborted;
+	bool database_gone; /* it was told */
 	bool held;
 	int64_t short_until; /* monotonic ms: nothing starts before, after a shortage */
 	uint32_t short_row;  /* such waits since something has run to its end */
@@ -279,6 +280,8 @@ bool run_is_beside(const struct run *r, uint32_t task);
 
 /* turn.c */
 void run_turn(struct run *r);
+/* A database that was removed is a fault, told once; the next turn takes it first. */
+void turn_check_database(struct run *r);
 void run_flush(struct run *r);
 
 /* live.c */

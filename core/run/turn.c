@@ -380,6 +380,26 @@ static void step_all(struct run *r)
 	r->inbox_texts.count = 0;
 }
 
+/* Before anything is decided upon what is saved: a plan that has completed in a database that is
+ * not there has not. */
+void turn_check_database(struct run *r)
+{
+	if (r->database_gone || !store_has_moved(r->store))
+		return;
+	struct err err = ERR_INIT;
+	r->database_gone = true;
+	err_set(&err, -EIO,
+		"the database '%s/orch.db' was removed or replaced while it was in use: what is "
+		"saved is lost; the work itself is in refs/orch/ and in the branches orch/",
+		r->site->state_dir);
+	run_fault(r, &err);
+	if (r->inbox.count < 2)
+		return;
+	struct engine_event fault = r->inbox.items[r->inbox.count - 1];
+	memmove(r->inbox.items + 1, r->inbox.items, (r->inbox.count - 1) * sizeof(fault));
+	r->inbox.items[0] = fault;
+}
+
 static void flush_record(struct run *r)
 {
 	struct err err = ERR_INIT;
@@ -403,6 +423,8 @@ void run_turn(struct run *r)
 {
 	if (!r->begun)
 		return;
+	if (r->inbox.count > 0)
+		turn_check_database(r);
 	/* Acting may bring events at once (a start that fails); they are the next round. */
 	while (!r->failed && (r->inbox.count > 0 || r->actions.list.count > 0)) {
 		step_all(r);

@@ -33,13 +33,23 @@ struct autopsy {
 };
 
 /* A keeper that has hung up, and lives, is ended as well: nobody would hear of it any more. */
-static int find_exit(struct unit *u, bool abandon, struct unit_exit *ret, struct err *e)
+static int find_recorded(struct unit *u, bool abandon, struct unit_exit *ret, struct err *e)
 {
 	int r = abandon ? -EBUSY : unit_exit_read(u, ret, e);
 	if (r != -EBUSY)
 		return r;
 	r = unit_abandon(u, e);
 	return r < 0 ? r : unit_exit_read(u, ret, e);
+}
+
+/* Whose own directory fails, and not the machine, is lost: an agent can do that to its unit. */
+static int find_exit(struct unit *u, bool abandon, struct unit_exit *ret, struct err *e)
+{
+	struct err why = ERR_INIT;
+	int r = find_recorded(u, abandon, ret, &why);
+	if (r >= 0)
+		return r;
+	return err_is_machine(r) ? err_set(e, r, "%s", why.msg) : unit_spoilt(u, why.msg, ret, e);
 }
 
 static void autopsy_perform(struct job *job)

@@ -308,6 +308,13 @@ void store_close(struct store *s)
 	free(s);
 }
 
+bool store_has_moved(struct store *s)
+{
+	int moved = 0;
+	return sqlite3_file_control(s->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+	       moved;
+}
+
 int store_begin(struct store *s, struct err *e)
 {
 	int r = db_run(s, e, "BEGIN IMMEDIATE", "");

@@ -47,6 +47,10 @@ int store_schema_latest(void);
 #define STORE_RESERVE_FILE "reserve"
 void store_release_reserve(const char *state_dir);
 
+/* Whether the file that is open was removed from its place, or another put there: what is written
+ * goes nowhere. One stat(2). */
+bool store_has_moved(struct store *s);
+
 int store_begin(struct store *s, struct err *e) MUST_CHECK;
 int store_commit(struct store *s, struct err *e) MUST_CHECK;
 void store_rollback(struct store *s);

@@ -118,7 +118,7 @@ static void test_tampering_is_noticed(void **state)
 		1);
 	assert_int_equal(
 		changes_after(f, "git branch -qD new; git tag t", "refs/heads/new was removed"), 2);
-	assert_int_equal(changes_after(f, "git config alias.x y", "config changed"), 1);
+	assert_int_equal(changes_after(f, "git config alias.x y", "config was changed"), 1);
 	assert_int_equal(changes_after(f, "echo x >>.git/info/exclude", "info/exclude changed"), 1);
 	assert_int_equal(
 		changes_after(f, "echo x >.git/hooks/pre-commit", "hooks/pre-commit is new"), 2);

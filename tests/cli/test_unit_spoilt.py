@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""An agent that spoils the directory of its own unit is lost, like one whose keeper died."""
+
+import json
+
+import pytest
+
+from test_worktree_gone import ordinary  # noqa: F401 (a fixture)
+
+DIR = 'd=$(dirname "$ORCH_PROMPT_FILE"); '
+OTHER = "[task:other]\ncommand = echo other > other\n"
+ALONE = "retry_max = 0\n"
+
+
+def outcomes(repo, task):
+    return [row["outcome"] for row in repo.db(
+        "SELECT a.outcome FROM attempt a JOIN task t ON t.id = a.task_id WHERE t.name = ?"
+        " ORDER BY number", task)]
+
+
+@pytest.mark.parametrize("script", [
+    'rm -rf "$d"', 'mkdir -p "$d/exit.json/x"', 'rm -rf "$d"; echo > "$d"',
+    'rm "$d/shim.lock"; mkdir -p "$d/exit.json/x"',
+    'ln -sfn nowhere "$d/exit.json"',
+], ids=["gone", "exit", "file", "lock", "link"])
+def test_each_time(repo, script):
+    result = repo.dispatch(repo.plan(f"[task:a]\ncommand = {DIR}{script}; echo a > a\n" + OTHER),
+                           status=None)
+    assert result.status in (0, 1), result
+    assert repo.task("other")["status"] == "passed"
+    told = outcomes(repo, "a")
+    assert told == ["lost"] * 3 or told == ["ok"], result
+    assert (told == ["ok"]) == script.startswith("ln"), result
+    if told != ["ok"]:
+        assert repo.task("a")["status"] == "escalated"
+        repo.orch("status"), repo.orch("log", "a"), repo.orch("cleanup", "--force", "demo")
+
+
+def test_once(repo):
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = test $ORCH_ATTEMPT != 1 || {{ {DIR}rm -rf \"$d\"; }};"
+                            " echo a > a\n"))
+    assert outcomes(repo, "a") == ["lost", "ok"]
+
+
+def test_what_it_started_is_ended(repo):
+    """The fixture sees that nothing is left."""
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = test $ORCH_ATTEMPT != 1 || {{ {DIR}"
+                            "setsid sleep 100 & rm -rf \"$d\"; }; echo a > a\n"))
+    assert outcomes(repo, "a") == ["lost", "ok"]
+
+
+def test_without_permissions(ordinary):  # noqa: F811
+    plan = ("[plan]\nname = demo\nharness = shell\n[task:a]\ncommand = test $ORCH_ATTEMPT != 1 || "
+            f"{{ {DIR}chmod 555 \"$d\"; }}; echo a > a\n" + OTHER)
+    ordinary("sh", "-c", 'printf %s "$1" > ../plan.ini', "sh", plan)
+    ordinary(ordinary.orch, "dispatch", "../plan.ini")
+    tasks = {task["name"]: (task["status"], task["attempt"]) for task in json.loads(
+        ordinary(ordinary.orch, "status", "--json"))["plans"][0]["tasks"]}
+    assert tasks == {"a": ("passed", 2), "other": ("passed", 1)}
