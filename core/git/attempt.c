@@ -521,11 +521,10 @@ static int publish_refs(
 	}
 }
 
-/* Whether something but the machine may be in the way: a git that does not say what it met is -EIO.
- */
+/* Whether something but the machine may be in the way. */
 static bool may_be_in_the_way(int r)
 {
-	return r < 0 && (r == -EIO || !err_is_machine(r)) && r != -ECANCELED && r != -ETIMEDOUT;
+	return r < 0 && !err_is_machine(r) && r != -ECANCELED && r != -ETIMEDOUT;
 }
 
 /* The attempt's own ref holds the work: where the task's branch cannot be moved, it stays. */

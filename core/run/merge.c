@@ -54,9 +54,7 @@ static void bench_perform(struct job *job)
 	struct git_ctx ctx = job_git(job, work_git_timeout_ms());
 	int r = git_worktree_prepare(&ctx, b->path, &b->commit, b->copy, &job->err);
 	job->result = r;
-	/* A git that does not say what it met is -EIO as well. */
-	if (r < 0 && b->tip.hex[0] && (r == -EIO || !err_is_machine(r)) && r != -ECANCELED &&
-		r != -ETIMEDOUT)
+	if (r < 0 && b->tip.hex[0] && !err_is_machine(r) && r != -ECANCELED && r != -ETIMEDOUT)
 		bench_blame(b, &ctx);
 }
 
