@@ -29,6 +29,7 @@ CASES = [
     ("layers", "core/base/bad.c", LICENCE + "#include <ini.h>\n", "for core/config only"),
     ("layers", "core/store/bad.c", LICENCE + "int x = execvp (f, v);\n", "execvp: only core/os"),
     ("layers", "core/store/bad.c", LICENCE + "long x = syscall(SYS_clone3, a);\n", "SYS_clone3: only"),
+    ("layers", "core/os/bad.c", LICENCE + "int x = json_loads(s, 0, 0);\n", "json_text_parse"),
     ("layers", "plugins/p/bad.c", LICENCE + '#include "base/a.h"\n', "a plugin includes"),
     ("text", "core/base/bad.c", "int x;\n", "has no line with SPDX"),
     ("text", "tool", "#!/bin/sh\n", "has no line with SPDX"),
