@@ -119,7 +119,8 @@ static void test_tampering_is_noticed(void **state)
 	assert_int_equal(
 		changes_after(f, "git branch -qD new; git tag t", "refs/heads/new was removed"), 2);
 	assert_int_equal(changes_after(f, "git config alias.x y", "config was changed"), 1);
-	assert_int_equal(changes_after(f, "echo x >>.git/info/exclude", "info/exclude changed"), 1);
+	assert_int_equal(
+		changes_after(f, "echo x >>.git/info/exclude", "info/exclude was changed"), 1);
 	assert_int_equal(
 		changes_after(f, "echo x >.git/hooks/pre-commit", "hooks/pre-commit is new"), 2);
 	assert_int_equal(changes_after(f, "chmod +x .git/hooks/pre-commit",
@@ -132,8 +133,8 @@ static void test_tampering_is_noticed(void **state)
 	assert_true(changes_after(f, "git reset -q --hard; echo z >>a; git stash -q",
 			    "refs/stash changed") >= 1);
 	/* Below the newest entry the ref stays where it is. */
-	assert_true(
-		changes_after(f, "git stash drop -q 'stash@{1}'", "logs/refs/stash changed") >= 1);
+	assert_true(changes_after(f, "git stash drop -q 'stash@{1}'",
+			    "logs/refs/stash was changed") >= 1);
 	assert_true(changes_after(f, "mv .git/hooks .git/elsewhere; ln -s elsewhere .git/hooks",
 			    "hooks (mode) changed") >= 1);
 }
