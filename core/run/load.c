@@ -5,6 +5,7 @@
 #include "plan/plan.h"
 #include "run/credential.h"
 #include "run/record.h"
+#include "unit/usage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -214,7 +215,7 @@ static int load_task(void *ctx, const struct task_row *row)
 		.conflict_row = row_u8(row->conflict_row),
 		.unchanged_row = row_u8(row->unchanged_row),
 		.not_before = row->not_before,
-		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
+		.tokens = (uint64_t)usage_counted(row->tokens),
 		.token_budget = (uint64_t)row->token_budget,
 		.attempt_open = row->attempt_open,
 		.has_checks = row->n_invariants > 0,
@@ -277,7 +278,7 @@ void load_plan_init(const struct run *r, const struct plan_row *row, struct engi
 		.id = row->id,
 		.status = row->status,
 		.max_agents = (uint32_t)agents,
-		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
+		.tokens = (uint64_t)usage_counted(row->tokens),
 		.token_budget = (uint64_t)row->token_budget,
 		.worktrees = row->worktrees,
 		.paused = row->paused,
