@@ -121,12 +121,35 @@ static int find_admin(
 	return r < 0 ? r : 0;
 }
 
+/* 1, or 0: without HEAD and commondir git takes the record for no repository; at a FIFO it waits
+ * for ever. */
+static int is_usable(const char *admin, struct err *e)
+{
+	static const char *const names[] = {"HEAD", "commondir", "index", "config.worktree"};
+	CLEANUP(closep) int fd = -1;
+	int r = dir_open(AT_FDCWD, admin, &fd, e);
+	if (r < 0)
+		return err_is_shortage(r) ? r : 0;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (file_is_fifo(fd, names[i]))
+			return 0;
+	return file_exists(fd, "HEAD") && file_exists(fd, "commondir");
+}
+
 int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
 {
 	CLEANUP_STR char *real = realpath(path, NULL);
+	CLEANUP_STR char *admin = NULL;
 	if (!real && err_is_shortage(-errno))
 		return err_errno(e, -errno, "cannot resolve '%s'", path);
-	return find_admin(ctx->repo, real ? real : path, ret, e);
+	int r = find_admin(ctx->repo, real ? real : path, &admin, e);
+	if (r == 0)
+		r = is_usable(admin, e);
+	if (r == 0)
+		return err_set(e, -ENOENT, "git cannot use '%s'", admin);
+	if (r > 0)
+		*ret = TAKE(admin);
+	return r < 0 ? r : 0;
 }
 
 static int run_in(const struct git_ctx *ctx, const char *path, const char *admin,
@@ -219,6 +242,28 @@ static int remove_half_made(const struct git_repo *repo, const char *name, struc
 	return r;
 }
 
+int git_worktrees_unblock(const struct git_repo *repo, struct err *e)
+{
+	static const char *const names[] = {"gitdir", "HEAD", "commondir", "locked"};
+	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
+	DIR *d = NULL;
+	int r = dir ? dir_list(dir, &d, e) : err_nomem(e);
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL)
+		for (size_t i = 0; r == 0 && i < sizeof(names) / sizeof(names[0]); i++) {
+			CLEANUP_STR char *file =
+				str_printf("%s/%s/%s", dir, entry->d_name, names[i]);
+			if (!file)
+				r = err_nomem(e);
+			else if (file_is_fifo(AT_FDCWD, file) && unlink(file) < 0 &&
+				 errno != ENOENT)
+				r = err_errno(e, -errno, "cannot remove '%s'", file);
+		}
+	if (d)
+		closedir(d);
+	return r;
+}
+
 static int add(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char **ret_admin, struct err *e)
 {
@@ -228,6 +273,8 @@ static int add(const struct git_ctx *ctx, const char *path, const struct git_oid
 		r = git_worktrees_lock(ctx, &lock, e);
 	if (r == 0)
 		r = remove_half_made(ctx->repo, strrchr(path, '/') + 1, e);
+	if (r == 0)
+		r = git_worktrees_unblock(ctx->repo, e);
 	if (r < 0)
 		return r;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
@@ -350,7 +397,9 @@ static int prepare(const struct git_ctx *ctx, const char *path, const struct git
 	struct err why = ERR_INIT;
 	int r = find_admin(repo, path, &admin, &why);
 	if (r == 0)
-		r = can_reset(path, admin) ? reset(ctx, path, admin, commit, &why) : -ENOENT;
+		r = is_usable(admin, &why);
+	if (r >= 0)
+		r = r && can_reset(path, admin) ? reset(ctx, path, admin, commit, &why) : -ENOENT;
 	if (r < 0 && given_up(r)) {
 		if (e)
 			*e = why;
@@ -455,10 +504,23 @@ static int mend_index(const struct git_ctx *ctx, const char *path, const char *a
 
 const char *git_worktree_trouble(const char *path)
 {
+	static const struct {
+		const char *name, *trouble;
+	} read_by_git[] = {
+		{".gitattributes", "has a FIFO for its .gitattributes"},
+		{".gitignore", "has a FIFO for its .gitignore"},
+		{".gitmodules", "has a FIFO for its .gitmodules"},
+	};
 	struct stat st;
 	if (lstat(path, &st) == 0 ? !S_ISDIR(st.st_mode) : errno == ENOENT || errno == ENOTDIR)
 		return "is gone";
-	return access(path, R_OK | X_OK) < 0 && errno == EACCES ? "cannot be read" : NULL;
+	CLEANUP(closep) int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0 || faccessat(dirfd, ".", X_OK, 0) < 0)
+		return errno == EACCES ? "cannot be read" : NULL;
+	for (size_t i = 0; i < sizeof(read_by_git) / sizeof(read_by_git[0]); i++)
+		if (file_is_fifo(dirfd, read_by_git[i].name))
+			return read_by_git[i].trouble;
+	return NULL;
 }
 
 static int reset_tracked(const struct git_ctx *ctx, const char *path, const char *admin,

@@ -268,6 +268,12 @@ struct init_load {
 	struct engine_plan_init init;
 };
 
+int64_t run_drain_ms(const struct run *r)
+{
+	return r->options.drain_timeout_ms >= 0 ? r->options.drain_timeout_ms
+						: r->config->orch.drain_timeout_ms;
+}
+
 void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret)
 {
 	int64_t agents = r->options.max_agents > 0 ? r->options.max_agents : row->max_agents;
@@ -389,8 +395,7 @@ int load_engine(struct run *r, struct err *e)
 	start_record(r);
 	struct engine_config config = {
 		.max_agents = (uint32_t)agents,
-		.drain_ms = r->options.drain_timeout_ms >= 0 ? r->options.drain_timeout_ms
-							     : c->orch.drain_timeout_ms,
+		.drain_ms = run_drain_ms(r),
 		.backoff_ms = c->retry.backoff_ms,
 		.backoff_max_ms = c->retry.backoff_max_ms,
 		.max_wait_ms = c->retry.max_wait_ms,
