@@ -167,23 +167,6 @@ static int checkout(const struct git_ctx *ctx, const char *path, const char *adm
 	return run_in(ctx, path, admin, argv, e);
 }
 
-/* In one step out of git's sight: a record half gone makes other git commands fail. */
-static int remove_admin(const struct git_repo *repo, const char *admin, struct err *e)
-{
-	CLEANUP_STR char *state = path_join(repo->common_dir, "orch");
-	CLEANUP_STR char *trash =
-		state ? str_printf("%s/" GIT_TRASH_PREFIX "%s", state, strrchr(admin, '/') + 1)
-		      : NULL;
-	if (!trash)
-		return err_nomem(e);
-	int r = dir_make(AT_FDCWD, state, 0700, e);
-	if (r == 0)
-		r = dir_remove_tree(AT_FDCWD, trash, e);
-	if (r == 0 && rename(admin, trash) < 0)
-		r = err_errno(e, -errno, "cannot remove '%s'", admin);
-	return r < 0 ? r : dir_remove_tree(AT_FDCWD, trash, e);
-}
-
 int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e)
 {
 	CLEANUP_STR char *state = path_join(ctx->repo->common_dir, "orch");
@@ -200,11 +183,34 @@ int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e)
 	return r == LOCK_HELD ? err_set(e, -ETIMEDOUT, "'%s' stayed locked", path) : r;
 }
 
-static int remove_all(const struct git_repo *repo, const char *path, struct err *e)
+/* In one step out of git's sight, and not while git reads the records: one that is half gone, or
+ * goes while it is read, makes other git commands fail. */
+static int remove_admin(const struct git_ctx *ctx, const char *admin, struct err *e)
+{
+	CLEANUP(closep) int lock = -1;
+	CLEANUP_STR char *state = path_join(ctx->repo->common_dir, "orch");
+	CLEANUP_STR char *trash =
+		state ? str_printf("%s/" GIT_TRASH_PREFIX "%s", state, strrchr(admin, '/') + 1)
+		      : NULL;
+	if (!trash)
+		return err_nomem(e);
+	int r = dir_make(AT_FDCWD, state, 0700, e);
+	if (r == 0)
+		r = dir_remove_tree(AT_FDCWD, trash, e);
+	if (r == 0)
+		r = git_worktrees_lock(ctx, &lock, e);
+	if (r == 0 && rename(admin, trash) < 0)
+		r = err_errno(e, -errno, "cannot remove '%s'", admin);
+	closep(&lock);
+	lock = -1;
+	return r < 0 ? r : dir_remove_tree(AT_FDCWD, trash, e);
+}
+
+static int remove_all(const struct git_ctx *ctx, const char *path, struct err *e)
 {
 	struct err unknown = ERR_INIT;
 	CLEANUP_STR char *admin = NULL;
-	int found = find_admin(repo, path, &admin, &unknown);
+	int found = find_admin(ctx->repo, path, &admin, &unknown);
 	if (found < 0 && found != -ENOENT) {
 		if (e)
 			*e = unknown;
@@ -212,7 +218,7 @@ static int remove_all(const struct git_repo *repo, const char *path, struct err 
 	}
 	int r = dir_remove_tree(AT_FDCWD, path, e);
 	if (r == 0 && admin)
-		r = remove_admin(repo, admin, e);
+		r = remove_admin(ctx, admin, e);
 	return r;
 }
 
@@ -268,7 +274,7 @@ static int add(const struct git_ctx *ctx, const char *path, const struct git_oid
 	char **ret_admin, struct err *e)
 {
 	CLEANUP(closep) int lock = -1;
-	int r = remove_all(ctx->repo, path, e);
+	int r = remove_all(ctx, path, e);
 	if (r == 0)
 		r = git_worktrees_lock(ctx, &lock, e);
 	if (r == 0)
@@ -280,7 +286,13 @@ static int add(const struct git_ctx *ctx, const char *path, const struct git_oid
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {
 		"worktree", "add", "-q", "--detach", "--no-checkout", path, commit->hex, NULL};
-	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	struct err why = ERR_INIT;
+	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, &why);
+	/* Whoever removes a worktree without our lock makes it fail. */
+	if (r == GIT_FAILED)
+		r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	else if (r < 0 && e)
+		*e = why;
 	close(TAKE_FD(lock));
 	if (r == 0)
 		r = find_admin(ctx->repo, path, ret_admin, e);
@@ -597,7 +609,7 @@ int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err 
 		return r;
 	if (overlaps(real, ctx->repo->toplevel) || overlaps(real, ctx->repo->common_dir))
 		return err_set(e, -EINVAL, "'%s' is no worktree of orch's", path);
-	return remove_all(ctx->repo, real, e);
+	return remove_all(ctx, real, e);
 }
 
 static int list_dir(const char *root, char ***paths, struct err *e)
