@@ -207,7 +207,9 @@ static void plan_end_spenders(struct engine *e, struct engine_plan *p, uint32_t 
 static uint64_t add_signed(uint64_t sum, int64_t more)
 {
 	uint64_t less = more < 0 ? (uint64_t)-more : 0;
-	return more >= 0 ? sum + (uint64_t)more : less < sum ? sum - less : 0;
+	if (more >= 0 && __builtin_add_overflow(sum, (uint64_t)more, &sum))
+		return UINT64_MAX;
+	return more >= 0 ? sum : less < sum ? sum - less : 0;
 }
 
 void task_add_usage(struct engine *e, struct engine_task *t, int64_t tokens)

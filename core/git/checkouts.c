@@ -36,11 +36,21 @@ static int read_rebasing(struct checkout *c)
 	return 0;
 }
 
+#define NOTHING_CHECKED_OUT 1
+
 static int finish(const struct git_ctx *ctx, struct checkout *c, bool is_main, struct err *e)
 {
+	struct err why = ERR_INIT;
+	int r = 0;
 	if (is_main)
 		c->git_dir = strdup(ctx->repo->common_dir);
-	else if (git_worktree_admin_dir(ctx, c->path, &c->git_dir, e) < 0)
+	else
+		r = git_worktree_admin_dir(ctx, c->path, &c->git_dir, &why);
+	if (r == -ENOENT && !c->branch)
+		return NOTHING_CHECKED_OUT; /* its HEAD is gone */
+	if (r < 0 && e)
+		*e = why;
+	if (r < 0)
 		return err_prefix(e, "cannot look at the worktree '%s'", c->path);
 	return !c->git_dir || read_rebasing(c) < 0 ? err_nomem(e) : 0;
 }
@@ -69,7 +79,12 @@ static int parse_one(const struct git_ctx *ctx, const char **p, const char *end,
 	c->branch = str_dup(branch);
 	if (!c->path || (branch && !c->branch))
 		return err_nomem(e);
-	return finish(ctx, c, is_main, e);
+	int r = finish(ctx, c, is_main, e);
+	if (r != NOTHING_CHECKED_OUT)
+		return r;
+	free(c->path);
+	ret->list.count--;
+	return 0;
 }
 
 int checkouts_list(const struct git_ctx *ctx, struct checkouts *ret, struct err *e)
@@ -79,6 +94,8 @@ int checkouts_list(const struct git_ctx *ctx, struct checkouts *ret, struct err 
 	const char *const argv[] = {"worktree", "list", "--porcelain", "-z", NULL};
 	CLEANUP(closep) int lock = -1;
 	int r = git_worktrees_lock(ctx, &lock, e);
+	if (r == 0)
+		r = git_worktrees_unblock(ctx->repo, e);
 	if (r == 0)
 		r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
 	if (r < 0)

@@ -5,6 +5,7 @@
 #include "git/worktree.h"
 #include "os/file.h"
 #include "os/lock.h"
+#include "os/proc.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,36 +17,17 @@
 
 #define MAX_DEPTH 16
 
-/* Whether one of the process's descriptors is the file. */
-static bool process_holds(const char *pid, const struct stat *file)
-{
-	CLEANUP_STR char *dir = str_printf("/proc/%s/fd", pid);
-	DIR *d = dir ? opendir(dir) : NULL;
-	bool holds = false;
-	struct dirent *entry;
-	while (d && !holds && (entry = readdir(d)) != NULL) {
-		struct stat st;
-		holds = fstatat(dirfd(d), entry->d_name, &st, 0) == 0 &&
-			st.st_dev == file->st_dev && st.st_ino == file->st_ino;
-	}
-	if (d)
-		closedir(d);
-	return holds;
-}
-
 /* "123, 456"; owned, "" when none can be seen. */
 static char *holders(const char *path)
 {
 	CLEANUP_BUF struct buf b = BUF_INIT;
+	struct pids pids = {0};
 	struct stat file;
-	DIR *d = stat(path, &file) == 0 ? opendir("/proc") : NULL;
-	struct dirent *entry;
-	while (d && (entry = readdir(d)) != NULL)
-		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
-			process_holds(entry->d_name, &file))
-			buf_addf(&b, "%s%s", b.len ? ", " : "", entry->d_name);
-	if (d)
-		closedir(d);
+	if (stat(path, &file) == 0)
+		IGNORE(proc_find_holders(&file, &pids)); /* those that were found */
+	vec_foreach(pid, &pids)
+		buf_addf(&b, "%s%ld", b.len ? ", " : "", (long)*pid);
+	VEC_FREE(&pids);
 	return buf_check(&b) < 0 ? NULL : buf_steal(&b);
 }
 

@@ -77,7 +77,7 @@ static int begin(const struct git_ctx *ctx, struct git_reader *r)
 	its_out = out[1];
 	r->out = out[0];
 	struct err why = ERR_INIT; /* another way is taken, which will say it */
-	return git_start(&own, &cmd, (int[3]){its_in, its_out, -1}, &r->pid, &r->pidfd, &why);
+	return git_start(&own, &cmd, (int[4]){its_in, its_out, -1, -1}, &r->pid, &r->pidfd, &why);
 }
 
 static size_t count_lines(const struct buf *b, size_t from)

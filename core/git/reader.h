@@ -23,8 +23,9 @@ void git_reader_free(struct git_reader *r);
 int git_reader_ask(const struct git_ctx *ctx, const struct buf *input, size_t count,
 	struct buf *ret) MUST_CHECK;
 
-/* run.c: starts git with these three descriptors, as git_run does. */
-int git_start(const struct git_ctx *ctx, const struct git_cmd *cmd, const int stdio[3],
+/* run.c: starts git with these descriptors, as git_run does; the fourth, -1: none, is for strays.
+ */
+int git_start(const struct git_ctx *ctx, const struct git_cmd *cmd, const int fds[4],
 	pid_t *ret_pid, int *ret_pidfd, struct err *e) MUST_CHECK;
 
 #endif

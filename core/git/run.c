@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/vec.h"
+#include "git/strays.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@ extern char **environ;
 #define MAX_STDERR         ((size_t)16 << 10)
 #define KILL_AFTER_MS      2000
 #define LOCK_TARGET_FD     3
+#define STRAY_TARGET_FD    4
 #define SIGNAL_STATUS      128 /* and the signal: see spawn_shell_status */
 
 /* Of the caller's GIT_* only what says where configuration lies, and the LFS switch, survives. */
@@ -151,6 +153,7 @@ static int make_input(const void *data, size_t len, int *ret_fd, struct err *e)
 struct pipes {
 	int out[2];
 	int err[2];
+	int stray[2];
 };
 
 static void pipes_deinit(struct pipes *p)
@@ -159,11 +162,14 @@ static void pipes_deinit(struct pipes *p)
 	closep(&p->out[1]);
 	closep(&p->err[0]);
 	closep(&p->err[1]);
+	closep(&p->stray[0]);
+	closep(&p->stray[1]);
 }
 
 static int pipes_init(struct pipes *p, struct err *e)
 {
-	if (pipe2(p->out, O_CLOEXEC) < 0 || pipe2(p->err, O_CLOEXEC) < 0)
+	if (pipe2(p->out, O_CLOEXEC) < 0 || pipe2(p->err, O_CLOEXEC) < 0 ||
+		pipe2(p->stray, O_CLOEXEC) < 0)
 		return err_errno(e, -errno, "cannot start git: pipe");
 	/* Ours may not block: a grandchild of git's can hold the other end for ever. */
 	if (fcntl(p->out[0], F_SETFL, O_NONBLOCK) < 0 || fcntl(p->err[0], F_SETFL, O_NONBLOCK) < 0)
@@ -257,7 +263,7 @@ static int child_reap(const struct child *c)
 	return spawn_shell_status(status);
 }
 
-int git_start(const struct git_ctx *ctx, const struct git_cmd *cmd, const int stdio[3],
+int git_start(const struct git_ctx *ctx, const struct git_cmd *cmd, const int fds[4],
 	pid_t *ret_pid, int *ret_pidfd, struct err *e)
 {
 	CLEANUP_STRV char **argv = NULL;
@@ -274,14 +280,19 @@ int git_start(const struct git_ctx *ctx, const struct git_cmd *cmd, const int st
 	CLEANUP_STRV char **env = build_env(git_dir, dir, cmd->index);
 	if (!env)
 		return err_nomem(e);
-	struct spawn_fd lock = {.fd = ctx->lock_fd, .target = LOCK_TARGET_FD};
+	struct spawn_fd more[2];
+	size_t n_more = 0;
+	if (ctx->lock_fd >= 0)
+		more[n_more++] = (struct spawn_fd){.fd = ctx->lock_fd, .target = LOCK_TARGET_FD};
+	if (fds[3] >= 0)
+		more[n_more++] = (struct spawn_fd){.fd = fds[3], .target = STRAY_TARGET_FD};
 	struct spawn s = SPAWN_INIT;
 	s.argv = argv;
 	s.envp = env;
 	s.cwd = dir;
-	memcpy(s.stdio, stdio, sizeof(s.stdio));
-	s.fds = &lock;
-	s.n_fds = ctx->lock_fd >= 0 ? 1 : 0;
+	memcpy(s.stdio, fds, sizeof(s.stdio));
+	s.fds = more;
+	s.n_fds = n_more;
 	s.new_session = true;
 	s.death_signal = SIGTERM;
 	s.origin = ctx->origin;
@@ -312,7 +323,7 @@ int git_run(
 	buf_reset(&ret->err);
 	if (ctx->deadline_ms != DEADLINE_NONE && clock_mono_ms() >= ctx->deadline_ms)
 		return stopped_error(-ETIMEDOUT, cmd->argv[0], e);
-	CLEANUP(pipes_deinit) struct pipes p = {{-1, -1}, {-1, -1}};
+	CLEANUP(pipes_deinit) struct pipes p = {{-1, -1}, {-1, -1}, {-1, -1}};
 	CLEANUP(closep) int input = -1;
 	int r = pipes_init(&p, e);
 	if (r == 0 && cmd->input)
@@ -321,13 +332,16 @@ int git_run(
 		return r;
 	CLEANUP(closep) int pidfd = -1;
 	struct child c = {.pidfd = -1, .kill_at_ms = DEADLINE_NONE};
-	r = git_start(ctx, cmd, (int[3]){input, p.out[1], p.err[1]}, &c.pid, &c.pidfd, e);
+	r = git_start(
+		ctx, cmd, (int[4]){input, p.out[1], p.err[1], p.stray[1]}, &c.pid, &c.pidfd, e);
 	if (r < 0)
 		return r;
 	pidfd = c.pidfd;
 	close(TAKE_FD(p.out[1]));
 	close(TAKE_FD(p.err[1]));
+	close(TAKE_FD(p.stray[1]));
 	r = child_watch(ctx, &c, &p, cmd->max_output ? cmd->max_output : DEFAULT_MAX_OUTPUT, ret);
+	strays_end(p.stray[0], c.pid);
 	ret->status = child_reap(&c);
 	return r < 0 ? stopped_error(r, cmd->argv[0], e) : 0;
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "git/scan.h"
 
+#include "os/file.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -90,9 +93,35 @@ static int parse_warnings(struct scan *s, const char *text)
 	return 0;
 }
 
+/* What git reads to list files: of the worktree's it is its agent's doing, else nobody can work. */
+static int refuse_fifos(const struct git_ctx *ctx, const char *work_tree, struct err *e)
+{
+	const struct {
+		const char *dir, *name;
+		int code;
+	} files[] = {
+		{work_tree, ".gitignore", -EINVAL},
+		{work_tree, ".gitattributes", -EINVAL},
+		{ctx->repo->common_dir, "info/exclude", -EIO},
+		{ctx->repo->common_dir, "info/attributes", -EIO},
+	};
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		CLEANUP_STR char *path = path_join(files[i].dir, files[i].name);
+		if (!path)
+			return err_nomem(e);
+		if (file_is_fifo(AT_FDCWD, path))
+			return err_set(e, files[i].code,
+				"'%s' is a FIFO, at which git would wait for ever", path);
+	}
+	return 0;
+}
+
 static int list(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
 	const char *index, struct scan *ret, struct err *e)
 {
+	int refused = refuse_fifos(ctx, work_tree, e);
+	if (refused < 0)
+		return refused;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {
 		"ls-files", "-z", "-v", "-s", "-c", "-m", "-o", "--exclude-standard", NULL};

@@ -121,12 +121,35 @@ static int find_admin(
 	return r < 0 ? r : 0;
 }
 
+/* 1, or 0: without HEAD and commondir git takes the record for no repository; at a FIFO it waits
+ * for ever. */
+static int is_usable(const char *admin, struct err *e)
+{
+	static const char *const names[] = {"HEAD", "commondir", "index", "config.worktree"};
+	CLEANUP(closep) int fd = -1;
+	int r = dir_open(AT_FDCWD, admin, &fd, e);
+	if (r < 0)
+		return err_is_shortage(r) ? r : 0;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (file_is_fifo(fd, names[i]))
+			return 0;
+	return file_exists(fd, "HEAD") && file_exists(fd, "commondir");
+}
+
 int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
 {
 	CLEANUP_STR char *real = realpath(path, NULL);
+	CLEANUP_STR char *admin = NULL;
 	if (!real && err_is_shortage(-errno))
 		return err_errno(e, -errno, "cannot resolve '%s'", path);
-	return find_admin(ctx->repo, real ? real : path, ret, e);
+	int r = find_admin(ctx->repo, real ? real : path, &admin, e);
+	if (r == 0)
+		r = is_usable(admin, e);
+	if (r == 0)
+		return err_set(e, -ENOENT, "git cannot use '%s'", admin);
+	if (r > 0)
+		*ret = TAKE(admin);
+	return r < 0 ? r : 0;
 }
 
 static int run_in(const struct git_ctx *ctx, const char *path, const char *admin,
@@ -142,23 +165,6 @@ static int checkout(const struct git_ctx *ctx, const char *path, const char *adm
 {
 	const char *const argv[] = {"checkout", "-q", "-f", "--detach", commit->hex, NULL};
 	return run_in(ctx, path, admin, argv, e);
-}
-
-/* In one step out of git's sight: a record half gone makes other git commands fail. */
-static int remove_admin(const struct git_repo *repo, const char *admin, struct err *e)
-{
-	CLEANUP_STR char *state = path_join(repo->common_dir, "orch");
-	CLEANUP_STR char *trash =
-		state ? str_printf("%s/" GIT_TRASH_PREFIX "%s", state, strrchr(admin, '/') + 1)
-		      : NULL;
-	if (!trash)
-		return err_nomem(e);
-	int r = dir_make(AT_FDCWD, state, 0700, e);
-	if (r == 0)
-		r = dir_remove_tree(AT_FDCWD, trash, e);
-	if (r == 0 && rename(admin, trash) < 0)
-		r = err_errno(e, -errno, "cannot remove '%s'", admin);
-	return r < 0 ? r : dir_remove_tree(AT_FDCWD, trash, e);
 }
 
 int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e)
@@ -177,11 +183,34 @@ int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e)
 	return r == LOCK_HELD ? err_set(e, -ETIMEDOUT, "'%s' stayed locked", path) : r;
 }
 
-static int remove_all(const struct git_repo *repo, const char *path, struct err *e)
+/* In one step out of git's sight, and not while git reads the records: one that is half gone, or
+ * goes while it is read, makes other git commands fail. */
+static int remove_admin(const struct git_ctx *ctx, const char *admin, struct err *e)
+{
+	CLEANUP(closep) int lock = -1;
+	CLEANUP_STR char *state = path_join(ctx->repo->common_dir, "orch");
+	CLEANUP_STR char *trash =
+		state ? str_printf("%s/" GIT_TRASH_PREFIX "%s", state, strrchr(admin, '/') + 1)
+		      : NULL;
+	if (!trash)
+		return err_nomem(e);
+	int r = dir_make(AT_FDCWD, state, 0700, e);
+	if (r == 0)
+		r = dir_remove_tree(AT_FDCWD, trash, e);
+	if (r == 0)
+		r = git_worktrees_lock(ctx, &lock, e);
+	if (r == 0 && rename(admin, trash) < 0)
+		r = err_errno(e, -errno, "cannot remove '%s'", admin);
+	closep(&lock);
+	lock = -1;
+	return r < 0 ? r : dir_remove_tree(AT_FDCWD, trash, e);
+}
+
+static int remove_all(const struct git_ctx *ctx, const char *path, struct err *e)
 {
 	struct err unknown = ERR_INIT;
 	CLEANUP_STR char *admin = NULL;
-	int found = find_admin(repo, path, &admin, &unknown);
+	int found = find_admin(ctx->repo, path, &admin, &unknown);
 	if (found < 0 && found != -ENOENT) {
 		if (e)
 			*e = unknown;
@@ -189,7 +218,7 @@ static int remove_all(const struct git_repo *repo, const char *path, struct err 
 	}
 	int r = dir_remove_tree(AT_FDCWD, path, e);
 	if (r == 0 && admin)
-		r = remove_admin(repo, admin, e);
+		r = remove_admin(ctx, admin, e);
 	return r;
 }
 
@@ -219,21 +248,51 @@ static int remove_half_made(const struct git_repo *repo, const char *name, struc
 	return r;
 }
 
+int git_worktrees_unblock(const struct git_repo *repo, struct err *e)
+{
+	static const char *const names[] = {"gitdir", "HEAD", "commondir", "locked"};
+	CLEANUP_STR char *dir = path_join(repo->common_dir, "worktrees");
+	DIR *d = NULL;
+	int r = dir ? dir_list(dir, &d, e) : err_nomem(e);
+	struct dirent *entry;
+	while (d && r == 0 && (entry = readdir(d)) != NULL)
+		for (size_t i = 0; r == 0 && i < sizeof(names) / sizeof(names[0]); i++) {
+			CLEANUP_STR char *file =
+				str_printf("%s/%s/%s", dir, entry->d_name, names[i]);
+			if (!file)
+				r = err_nomem(e);
+			else if (file_is_fifo(AT_FDCWD, file) && unlink(file) < 0 &&
+				 errno != ENOENT)
+				r = err_errno(e, -errno, "cannot remove '%s'", file);
+		}
+	if (d)
+		closedir(d);
+	return r;
+}
+
 static int add(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char **ret_admin, struct err *e)
 {
 	CLEANUP(closep) int lock = -1;
-	int r = remove_all(ctx->repo, path, e);
+	int r = remove_all(ctx, path, e);
 	if (r == 0)
 		r = git_worktrees_lock(ctx, &lock, e);
 	if (r == 0)
 		r = remove_half_made(ctx->repo, strrchr(path, '/') + 1, e);
+	if (r == 0)
+		r = git_worktrees_unblock(ctx->repo, e);
 	if (r < 0)
 		return r;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {
 		"worktree", "add", "-q", "--detach", "--no-checkout", path, commit->hex, NULL};
-	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	struct err why = ERR_INIT;
+	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, &why);
+	/* Whoever removes a worktree without our lock makes it fail. */
+	if (r == GIT_FAILED)
+		r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
+	else if (r < 0 && e)
+		*e = why;
 	close(TAKE_FD(lock));
 	if (r == 0)
 		r = find_admin(ctx->repo, path, ret_admin, e);
@@ -350,7 +409,9 @@ static int prepare(const struct git_ctx *ctx, const char *path, const struct git
 	struct err why = ERR_INIT;
 	int r = find_admin(repo, path, &admin, &why);
 	if (r == 0)
-		r = can_reset(path, admin) ? reset(ctx, path, admin, commit, &why) : -ENOENT;
+		r = is_usable(admin, &why);
+	if (r >= 0)
+		r = r && can_reset(path, admin) ? reset(ctx, path, admin, commit, &why) : -ENOENT;
 	if (r < 0 && given_up(r)) {
 		if (e)
 			*e = why;
@@ -455,10 +516,23 @@ static int mend_index(const struct git_ctx *ctx, const char *path, const char *a
 
 const char *git_worktree_trouble(const char *path)
 {
+	static const struct {
+		const char *name, *trouble;
+	} read_by_git[] = {
+		{".gitattributes", "has a FIFO for its .gitattributes"},
+		{".gitignore", "has a FIFO for its .gitignore"},
+		{".gitmodules", "has a FIFO for its .gitmodules"},
+	};
 	struct stat st;
 	if (lstat(path, &st) == 0 ? !S_ISDIR(st.st_mode) : errno == ENOENT || errno == ENOTDIR)
 		return "is gone";
-	return access(path, R_OK | X_OK) < 0 && errno == EACCES ? "cannot be read" : NULL;
+	CLEANUP(closep) int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0 || faccessat(dirfd, ".", X_OK, 0) < 0)
+		return errno == EACCES ? "cannot be read" : NULL;
+	for (size_t i = 0; i < sizeof(read_by_git) / sizeof(read_by_git[0]); i++)
+		if (file_is_fifo(dirfd, read_by_git[i].name))
+			return read_by_git[i].trouble;
+	return NULL;
 }
 
 static int reset_tracked(const struct git_ctx *ctx, const char *path, const char *admin,
@@ -535,7 +609,7 @@ int git_worktree_remove(const struct git_ctx *ctx, const char *path, struct err 
 		return r;
 	if (overlaps(real, ctx->repo->toplevel) || overlaps(real, ctx->repo->common_dir))
 		return err_set(e, -EINVAL, "'%s' is no worktree of orch's", path);
-	return remove_all(ctx->repo, real, e);
+	return remove_all(ctx, real, e);
 }
 
 static int list_dir(const char *root, char ***paths, struct err *e)

@@ -45,8 +45,8 @@ int git_worktree_continue(const struct git_ctx *ctx, const char *path, const str
 
 /*
  * What keeps path from being used as a worktree, to be told after its name: "is gone" (also where
- * something else stands there, or a link: what that leads to is nobody's work), or "cannot be
- * read". NULL: nothing. Static.
+ * something else stands there, or a link: what that leads to is nobody's work), "cannot be read",
+ * or that git would wait in it for ever. NULL: nothing. Static.
  */
 const char *git_worktree_trouble(const char *path);
 
@@ -68,7 +68,8 @@ int git_worktree_set_aside(const char *path, unsigned number, char **ret, struct
 int git_worktree_list(
 	const struct git_ctx *ctx, const char *root, char ***ret_paths, struct err *e) MUST_CHECK;
 
-/* git's directory for the worktree at path; owned; -ENOENT when git knows none. */
+/* git's directory for the worktree at path; owned; -ENOENT when git knows none, or cannot use it.
+ */
 int git_worktree_admin_dir(
 	const struct git_ctx *ctx, const char *path, char **ret, struct err *e) MUST_CHECK;
 
@@ -82,6 +83,9 @@ int git_worktree_admin_dir(
  * one, or lists them, holds this lock meanwhile. *ret_fd is owned; closing it unlocks.
  */
 int git_worktrees_lock(const struct git_ctx *ctx, int *ret_fd, struct err *e) MUST_CHECK;
+
+/* Under that lock: FIFOs go where git reads a file of each worktree, and would wait for ever. */
+int git_worktrees_unblock(const struct git_repo *repo, struct err *e) MUST_CHECK;
 
 /* Whether path is dir or lies below it; both absolute and resolved. */
 bool git_path_contains(const char *dir, const char *path);

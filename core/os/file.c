@@ -140,13 +140,24 @@ int fd_read_all(int fd, const char *what, size_t limit, struct buf *ret, struct 
 
 int file_read(int dirfd, const char *name, size_t limit, struct buf *ret, struct err *e)
 {
-	CLEANUP(closep) int fd = openat(dirfd, name, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+	CLEANUP(closep)
+	int fd = openat(dirfd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
 	if (fd < 0)
 		return err_errno(e, -errno, "cannot read '%s'", name);
+	if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
+		return err_set(
+			e, -EINVAL, "cannot read '%s': a FIFO stands there, not a file", name);
 	return fd_read_all(fd, name, limit, ret, e);
 }
 
 bool file_exists(int dirfd, const char *name)
 {
 	return faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool file_is_fifo(int dirfd, const char *name)
+{
+	struct stat st;
+	return fstatat(dirfd, name, &st, 0) == 0 && S_ISFIFO(st.st_mode);
 }

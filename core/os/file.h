@@ -26,7 +26,10 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t len,
 int file_write_new(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
 	struct err *e) MUST_CHECK;
 
-/* Appends the contents to *ret. -ENOENT; -EFBIG when it holds more than `limit` bytes. */
+/*
+ * Appends the contents to *ret. -ENOENT; -EFBIG when it holds more than `limit` bytes; -EINVAL for
+ * a FIFO, which could keep us waiting for ever.
+ */
 int file_read(int dirfd, const char *name, size_t limit, struct buf *ret, struct err *e) MUST_CHECK;
 /* The same on a descriptor, from its present position; `what` names it in messages. */
 int fd_read_all(int fd, const char *what, size_t limit, struct buf *ret, struct err *e) MUST_CHECK;
@@ -39,6 +42,8 @@ ssize_t fd_pread_all(int fd, void *data, size_t len, off_t at) MUST_CHECK;
 int fd_set_nonblock(int fd, struct err *e) MUST_CHECK;
 
 bool file_exists(int dirfd, const char *name);
+/* Whoever opens it waits for another; links are followed. */
+bool file_is_fifo(int dirfd, const char *name);
 
 /* mkdir -p; directories that are made have this mode (less umask), others are left alone. */
 int dir_make(int dirfd, const char *path, mode_t mode, struct err *e) MUST_CHECK;

@@ -303,6 +303,34 @@ int proc_find_environ(const char *entry, struct pids *ret)
 	return r < 0 ? r : search.passed_over;
 }
 
+struct holder_search {
+	const struct stat *file;
+	struct pids *found;
+};
+
+static int match_holder(void *user, pid_t pid)
+{
+	const struct holder_search *search = user;
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+	CLEANUP(closedirp) DIR *fds = opendir(path);
+	if (!fds)
+		return err_is_shortage(-errno) ? -errno : 0;
+	const struct dirent *entry;
+	struct stat st;
+	while ((entry = readdir(fds)))
+		if (fstatat(dirfd(fds), entry->d_name, &st, 0) == 0 &&
+			st.st_dev == search->file->st_dev && st.st_ino == search->file->st_ino)
+			return add_living(search->found, pid);
+	return 0;
+}
+
+int proc_find_holders(const struct stat *file, struct pids *ret)
+{
+	struct holder_search search = {.file = file, .found = ret};
+	return for_each_process(match_holder, &search);
+}
+
 int proc_pidns(pid_t pid, uint64_t *ret)
 {
 	char path[64];

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define BOOT_ID_LEN 36
@@ -55,6 +56,9 @@ int proc_descendants(pid_t root, struct pids *ret) MUST_CHECK;
  * are in the middle of an exec, where they have none to look at: look again; -errno.
  */
 int proc_find_environ(const char *entry, struct pids *ret) MUST_CHECK;
+
+/* All living processes, ourselves too, that have the file or pipe open, as far as we may see. */
+int proc_find_holders(const struct stat *file, struct pids *ret) MUST_CHECK;
 
 /* The inode of the process namespace that a process is in. 0 or -errno. */
 int proc_pidns(pid_t pid, uint64_t *ret) MUST_CHECK;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "git/git.h"
 #include "plugin/plugin.h"
+#include "unit/usage.h"
 #include "base/json_text.h"
 
 #include <errno.h>
@@ -16,18 +17,12 @@
 
 /* ---- journal ---- */
 
-static int64_t json_count(const json_t *data, const char *key)
-{
-	json_int_t v = json_integer_value(json_object_get(data, key));
-	return v < 0 ? 0 : v;
-}
-
 static void usage_counts(const json_t *data, int64_t ret[4])
 {
-	ret[0] = json_count(data, "input");
-	ret[1] = json_count(data, "output");
-	ret[2] = json_count(data, "cache_read");
-	ret[3] = json_count(data, "cache_write");
+	ret[0] = usage_tokens(data, "input");
+	ret[1] = usage_tokens(data, "output");
+	ret[2] = usage_tokens(data, "cache_read");
+	ret[3] = usage_tokens(data, "cache_write");
 }
 
 /* What was counted of one message. */
@@ -68,7 +63,7 @@ static int ingest_usage(struct live *l, const json_t *data, struct err *e)
 {
 	int64_t now[4];
 	usage_counts(data, now);
-	double cost = json_number_value(json_object_get(data, "cost")), more_cost;
+	double cost = usage_cost(data);
 	const char *id = json_string_value(json_object_get(data, "id"));
 	bool total = json_is_true(json_object_get(data, "total"));
 	if (l->usage_is_total && !total)
@@ -78,16 +73,18 @@ static int ingest_usage(struct live *l, const json_t *data, struct err *e)
 	if (id && !total && !seen && e->code)
 		return e->code;
 	int64_t more[4];
-	for (int i = 0; i < 4; i++)
-		more[i] = now[i] - (total ? l->usage_sum[i] : seen ? seen->counts[i] : 0);
-	more_cost = cost - (total ? l->cost_sum : seen ? seen->cost : 0);
+	for (int i = 0; i < 4; i++) {
+		int64_t before = total ? l->usage_sum[i] : seen ? seen->counts[i] : 0;
+		int64_t sum = usage_add(l->usage_sum[i], now[i] - before);
+		more[i] = sum - l->usage_sum[i];
+		l->usage_sum[i] = sum;
+	}
+	double more_cost = cost - (total ? l->cost_sum : seen ? seen->cost : 0);
 	if (seen) {
 		memcpy(seen->counts, now, sizeof(now));
 		seen->cost = cost;
 	}
-	for (int i = 0; i < 4; i++)
-		l->usage_sum[i] += more[i];
-	l->cost_sum += more_cost;
+	l->cost_sum = usage_add_cost(l->cost_sum, more_cost);
 	int64_t counted = more[0] + more[1] + more[3];
 	if (counted != 0)
 		run_post(l->run,
@@ -184,7 +181,7 @@ static void recall_usage(struct recall *re, const json_t *data)
 	if (!seen)
 		return;
 	usage_counts(data, seen->counts);
-	seen->cost = json_number_value(json_object_get(data, "cost"));
+	seen->cost = usage_cost(data);
 }
 
 /* The session, and what was counted of each message, which may still grow. */
@@ -385,10 +382,10 @@ static int find_session(void *ctx, const struct attempt_row *row)
 	if (!str_eq(s->session, row->session))
 		s->session_input = s->session_output = s->session_cache_read =
 			s->session_cache_write = 0;
-	s->session_input += row->tokens[0];
-	s->session_output += row->tokens[1];
-	s->session_cache_read += row->tokens[2];
-	s->session_cache_write += row->tokens[3];
+	s->session_input = usage_add(s->session_input, row->tokens[0]);
+	s->session_output = usage_add(s->session_output, row->tokens[1]);
+	s->session_cache_read = usage_add(s->session_cache_read, row->tokens[2]);
+	s->session_cache_write = usage_add(s->session_cache_write, row->tokens[3]);
 	return str_replace(&s->session, row->session);
 }
 

@@ -5,6 +5,7 @@
 #include "plan/plan.h"
 #include "run/credential.h"
 #include "run/record.h"
+#include "unit/usage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -214,7 +215,7 @@ static int load_task(void *ctx, const struct task_row *row)
 		.conflict_row = row_u8(row->conflict_row),
 		.unchanged_row = row_u8(row->unchanged_row),
 		.not_before = row->not_before,
-		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
+		.tokens = (uint64_t)usage_counted(row->tokens),
 		.token_budget = (uint64_t)row->token_budget,
 		.attempt_open = row->attempt_open,
 		.has_checks = row->n_invariants > 0,
@@ -267,6 +268,12 @@ struct init_load {
 	struct engine_plan_init init;
 };
 
+int64_t run_drain_ms(const struct run *r)
+{
+	return r->options.drain_timeout_ms >= 0 ? r->options.drain_timeout_ms
+						: r->config->orch.drain_timeout_ms;
+}
+
 void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret)
 {
 	int64_t agents = r->options.max_agents > 0 ? r->options.max_agents : row->max_agents;
@@ -277,7 +284,7 @@ void load_plan_init(const struct run *r, const struct plan_row *row, struct engi
 		.id = row->id,
 		.status = row->status,
 		.max_agents = (uint32_t)agents,
-		.tokens = (uint64_t)(row->tokens[0] + row->tokens[1] + row->tokens[3]),
+		.tokens = (uint64_t)usage_counted(row->tokens),
 		.token_budget = (uint64_t)row->token_budget,
 		.worktrees = row->worktrees,
 		.paused = row->paused,
@@ -388,8 +395,7 @@ int load_engine(struct run *r, struct err *e)
 	start_record(r);
 	struct engine_config config = {
 		.max_agents = (uint32_t)agents,
-		.drain_ms = r->options.drain_timeout_ms >= 0 ? r->options.drain_timeout_ms
-							     : c->orch.drain_timeout_ms,
+		.drain_ms = run_drain_ms(r),
 		.backoff_ms = c->retry.backoff_ms,
 		.backoff_max_ms = c->retry.backoff_max_ms,
 		.max_wait_ms = c->retry.max_wait_ms,

@@ -7,8 +7,10 @@
 
 #include <errno.h>
 
-#define GIVE_UP_MS \
-	500 /* after the second stop: what is not committed by then is left to the next start */
+/* What is not committed by then is left to the next start: so long after the drain, in which a git
+ * waits for something that does not come, and after the second stop. */
+#define COMMITS_MS 10000
+#define GIVE_UP_MS 500
 
 static void on_giveup(uv_timer_t *handle)
 {
@@ -22,6 +24,7 @@ void run_stop(struct run *r)
 	if (!r->interrupted) {
 		r->interrupted = true;
 		run_post(r, (struct engine_event){.kind = EVENT_CANCEL, .plan = ENGINE_NONE}, NULL);
+		uv_timer_start(&r->giveup, on_giveup, (uint64_t)run_drain_ms(r) + COMMITS_MS, 0);
 	} else if (!r->killed) {
 		r->killed = true;
 		run_post(r, (struct engine_event){.kind = EVENT_KILL, .plan = ENGINE_NONE}, NULL);

@@ -195,7 +195,7 @@ struct run {
 	uv_timer_t flush;  /* a transaction that nothing waits for */
 	uv_timer_t backup; /* deadlines behind the keepers', memory and disk */
 	uv_timer_t tick;
-	uv_timer_t giveup;   /* half a second after the second signal */
+	uv_timer_t giveup; /* some time after the drain, or half a second after the second signal */
 	uv_timer_t shortage; /* short_until */
 	uv_poll_t signals;
 	struct VEC(struct rplan *) plans;
@@ -415,6 +415,8 @@ void tidy_plan(struct run *r, struct rplan *p);
 /* load.c */
 int load_plans(struct run *r, struct err *e) MUST_CHECK;
 int load_engine(struct run *r, struct err *e) MUST_CHECK;
+/* How long agents have to end once they were asked. */
+int64_t run_drain_ms(const struct run *r);
 /* What a plan's row means to the engine, with the options of this run. */
 void load_plan_init(const struct run *r, const struct plan_row *row, struct engine_plan_init *ret);
 /* A plan whose rows were changed while it is under way: tasks that never started are taken out and

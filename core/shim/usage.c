@@ -2,24 +2,19 @@
 #include "shim/agent.h"
 
 #include "base/str.h"
+#include "unit/usage.h"
 
 #include <string.h>
 
 #define ENTRIES_MAX 20000 /* beyond, numbers with new ids are added up without them */
 
-static int64_t tokens(const json_t *data, const char *key)
-{
-	json_int_t n = json_integer_value(json_object_get(data, key));
-	return n > 0 ? n : 0;
-}
-
 static void add_up(struct unit_usage *sum, const struct unit_usage *more)
 {
-	sum->input += more->input;
-	sum->output += more->output;
-	sum->cache_read += more->cache_read;
-	sum->cache_write += more->cache_write;
-	sum->cost += more->cost;
+	sum->input = usage_add(sum->input, more->input);
+	sum->output = usage_add(sum->output, more->output);
+	sum->cache_read = usage_add(sum->cache_read, more->cache_read);
+	sum->cache_write = usage_add(sum->cache_write, more->cache_write);
+	sum->cost = usage_add_cost(sum->cost, more->cost);
 }
 
 static struct usage_entry *entry_of(struct agent *a, const char *id)
@@ -39,11 +34,11 @@ static void take_tokens(struct keeper *k, const json_t *data)
 {
 	struct agent *a = k->unit;
 	const struct unit_usage now = {
-		.input = tokens(data, "input"),
-		.output = tokens(data, "output"),
-		.cache_read = tokens(data, "cache_read"),
-		.cache_write = tokens(data, "cache_write"),
-		.cost = json_number_value(json_object_get(data, "cost")),
+		.input = usage_tokens(data, "input"),
+		.output = usage_tokens(data, "output"),
+		.cache_read = usage_tokens(data, "cache_read"),
+		.cache_write = usage_tokens(data, "cache_write"),
+		.cost = usage_cost(data),
 	};
 	if (json_is_true(json_object_get(data, "total"))) {
 		a->usage_is_total = true;

@@ -126,25 +126,23 @@ int store_attempt_set_feedback(
 		"sii", text, task_id, number);
 }
 
+#define ADD_TOKENS \
+	" tokens_input = min(max(tokens_input + ?, 0), " TOKENS_MAX ")," \
+	" tokens_output = min(max(tokens_output + ?, 0), " TOKENS_MAX ")," \
+	" tokens_cache_read = min(max(tokens_cache_read + ?, 0), " TOKENS_MAX ")," \
+	" tokens_cache_write = min(max(tokens_cache_write + ?, 0), " TOKENS_MAX ")"
+
 int store_add_tokens(struct store *s, int64_t task_id, int64_t attempt, const int64_t tokens[4],
 	double cost, struct err *e)
 {
 	int r = db_run(s, e,
-		"UPDATE attempt SET tokens_input = tokens_input + ?, tokens_output = tokens_output "
-		"+ ?,"
-		" tokens_cache_read = tokens_cache_read + ?, tokens_cache_write = "
-		"tokens_cache_write + ?,"
-		" cost = cost + ? WHERE task_id = ? AND number = ?",
+		"UPDATE attempt SET" ADD_TOKENS ", cost = min(max(cost + ?, 0.0), 1e12)"
+		" WHERE task_id = ? AND number = ?",
 		"iiiidii", tokens[0], tokens[1], tokens[2], tokens[3], cost, task_id, attempt);
 	if (r < 0)
 		return r;
-	return db_run(s, e,
-		"UPDATE task SET tokens_input = tokens_input + ?, tokens_output = tokens_output + "
-		"?,"
-		" tokens_cache_read = tokens_cache_read + ?, tokens_cache_write = "
-		"tokens_cache_write + ?"
-		" WHERE id = ?",
-		"iiiii", tokens[0], tokens[1], tokens[2], tokens[3], task_id);
+	return db_run(s, e, "UPDATE task SET" ADD_TOKENS " WHERE id = ?", "iiiii", tokens[0],
+		tokens[1], tokens[2], tokens[3], task_id);
 }
 
 /* ---- units ---- */

@@ -10,6 +10,9 @@
 
 #include <sqlite3.h>
 
+/* Tokens and their sums are cut to it: a sum that overflows is a REAL, refused in its column. */
+#define TOKENS_MAX "9007199254740992"
+
 struct db_cached {
 	const char *sql; /* a literal: its address is the key */
 	sqlite3_stmt *stmt;

@@ -31,7 +31,9 @@ int store_breaker_set(
 int store_each_spent(struct store *s, int64_t plan_id, spent_fn fn, void *ctx, struct err *e)
 {
 	sqlite3_stmt *q = db_query(s, e,
-		"SELECT a.harness, sum(a.tokens_input + a.tokens_output + a.tokens_cache_write)"
+		"SELECT a.harness,"
+		" CAST(min(total(a.tokens_input + a.tokens_output + a.tokens_cache_write),"
+		" " TOKENS_MAX ") AS INTEGER)"
 		" FROM attempt a JOIN task t ON t.id = a.task_id WHERE t.plan_id = ?"
 		" GROUP BY a.harness ORDER BY a.harness",
 		"i", plan_id);

@@ -108,8 +108,10 @@ static int write_state(struct store *s, int64_t task_id, const struct plan_state
 		status = TASK_PENDING;
 	return db_run(s, e,
 		"UPDATE task SET status = ?, attempt = ?, outcome = ?, reason = ?, commit_oid = ?,"
-		" has_commit = ?, tokens_input = ?, tokens_output = ?, tokens_cache_read = ?,"
-		" tokens_cache_write = ?, updated_at = ? WHERE id = ?",
+		" has_commit = ?,"
+		" tokens_input = min(?, " TOKENS_MAX "), tokens_output = min(?, " TOKENS_MAX "),"
+		" tokens_cache_read = min(?, " TOKENS_MAX
+		"), tokens_cache_write = min(?, " TOKENS_MAX "), updated_at = ? WHERE id = ?",
 		"sisssbiiiiii", task_status_name(status), state->attempt, outcome_name(outcome),
 		state->reason, state->commit, state->commit && !state->commit_absent,
 		state->tokens.input, state->tokens.output, state->tokens.cache_read,

@@ -5,14 +5,17 @@
 
 #include <errno.h>
 
+/* total() cannot overflow, as sum() does. */
+#define OF_TASKS ", " TOKENS_MAX ") AS INTEGER) FROM task WHERE plan_id = plan.id),"
+
 #define PLAN_COLUMNS \
 	"SELECT id, name, status, paused, worktrees, base, base_ref, base_oid, max_agents," \
 	" token_budget," \
 	" (SELECT count(*) FROM task WHERE plan_id = plan.id)," \
-	" (SELECT coalesce(sum(tokens_input), 0) FROM task WHERE plan_id = plan.id)," \
-	" (SELECT coalesce(sum(tokens_output), 0) FROM task WHERE plan_id = plan.id)," \
-	" (SELECT coalesce(sum(tokens_cache_read), 0) FROM task WHERE plan_id = plan.id)," \
-	" (SELECT coalesce(sum(tokens_cache_write), 0) FROM task WHERE plan_id = plan.id)," \
+	" (SELECT CAST(min(total(tokens_input)" OF_TASKS \
+	" (SELECT CAST(min(total(tokens_output)" OF_TASKS \
+	" (SELECT CAST(min(total(tokens_cache_read)" OF_TASKS \
+	" (SELECT CAST(min(total(tokens_cache_write)" OF_TASKS \
 	" halt, halt_also, halt_at, halt_commit, halt_commit_oid, halt_commit_why FROM plan "
 
 static int plan_row_read(sqlite3_stmt *q, struct plan_row *ret, struct err *e)

@@ -252,7 +252,7 @@ int journal_read(int dirfd, int64_t *offset, size_t max_bytes, journal_fn fn, vo
 	int64_t *ret_bad, struct err *e)
 {
 	CLEANUP(closep)
-	int fd = openat(dirfd, UNIT_FILE_JOURNAL, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(dirfd, UNIT_FILE_JOURNAL, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
 	if (fd < 0)

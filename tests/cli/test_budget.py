@@ -35,6 +35,30 @@ def test_what_is_counted(repo, events, expected):
     assert (tokens(repo)["input"], tokens(repo)["output"]) == expected
 
 
+@pytest.mark.parametrize("events, expected, cost", [
+    ([{"input": 2**63 - 1, "output": 0}, {"input": 1, "output": 2**63 - 1}], (2**53, 2**53), 0),
+    ([{"id": "m", "input": 2**63 - 1, "output": 0}, {"id": "m", "input": 3, "output": 1}], (3, 1), 0),
+    ([{"input": 2**63 - 1, "output": 0}, {"input": 7, "output": 1, "total": True}], (7, 1), 0),
+    ([{"input": 1, "output": 1, "cost": 1.7e308}] * 2, (2, 2), 1e12),
+])
+def test_numbers_that_cannot_be_are_cut(repo, events, expected, cost):
+    plan = repo.plan("[task:a]\ncommand = " + "".join(usage(**e) for e in events) + "echo a > a\n" +
+                     "[task:b]\ncommand = " + "".join(usage(**e) for e in events[:1]) + "echo b > b\n")
+    assert repo.dispatch(plan).moves("a")[-1] == "passed"
+    attempt = repo.orch("report", "--json").json["tasks"][0]["attempts"][0]
+    assert (attempt["tokens"]["input"], attempt["tokens"]["output"]) == expected
+    assert attempt["cost"] == cost
+    assert tokens(repo)["input"] == min(2**53, expected[0] + min(2**53, events[0]["input"]))
+    assert repo.dispatch("demo").halt["reason"] == "completed"
+
+
+def test_a_budget_is_spent_by_numbers_that_cannot_be(repo):
+    plan = repo.plan(SPENDS.format("a", usage(input=2**63 - 1, output=2**63 - 1) + "sleep 60"),
+                     token_budget=1000)
+    assert repo.dispatch(plan, status=3).halt["reason"] == "budget_exceeded"
+    assert repo.dispatch("demo", status=3).halt["reason"] == "budget_exceeded"
+
+
 def test_cache_tokens_stand_apart(repo):
     repo.dispatch(repo.plan("[task:a]\ncommand = " + usage(
         id="m", input=1, output=2, cache_read=1000, cache_write=40) + "echo a > a\n",

@@ -168,3 +168,17 @@ def test_what_is_mounted_in_it_is_left_alone(repo):
                              env=repo.env, capture_output=True, timeout=60)
     assert process.returncode in (0, 1), process
     assert (other / "kept").read_text() == "mine\n"
+
+
+def test_another_git_took_a_record_while_ours_read_them(repo, tmp_path):
+    """git fails where a record goes under its eyes; the second time it does not."""
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    (fake / "git").write_text(
+        "#!/bin/sh\ncase \" $* \" in *' worktree add '*) if mkdir $HOME/failed 2>/dev/null; then"
+        " echo \"fatal: Invalid path 'x': No such file or directory\" >&2; exit 128; fi;; esac\n"
+        f"PATH={repo.env['PATH']} exec git \"$@\"\n")
+    (fake / "git").chmod(0o755)
+    result = repo.dispatch(repo.plan(OTHER), env={"PATH": f"{fake}:{repo.env['PATH']}"})
+    assert (repo.home / "failed").exists()
+    assert result.moves("other") == ["assigned", "running", "checking", "integrating", "passed"]

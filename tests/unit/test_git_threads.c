@@ -97,11 +97,33 @@ static void test_eight_workers(void **state)
 		"git fsck --no-dangling --no-progress 2>&1; find . -name '*.lock'; ls orch");
 }
 
+/* Another git may be reading the records. */
+static void test_a_record_goes_under_the_lock_on_worktrees(void **state)
+{
+	struct fixture *f = *state;
+	int lock = -1;
+	make_repo(f, "repo", "");
+	open_repo(f, "repo");
+	CLEANUP_STR char *path = git_worktree_path(f->root, "plan", "one");
+	assert_done(f, git_worktree_prepare(&f->ctx, path, &f->repo->head, NULL, &f->e));
+	assert_done(f, git_worktrees_lock(&f->ctx, &lock, &f->e));
+	struct git_ctx hurried = f->ctx;
+	hurried.deadline_ms = deadline_after(100);
+	assert_int_equal(git_worktree_remove(&hurried, path, &f->e), -ETIMEDOUT);
+	assert_output(f->repo->common_dir, "plan+one", "ls worktrees");
+	close(lock);
+	f->e = ERR_INIT;
+	assert_done(f, git_worktree_remove(&f->ctx, path, &f->e));
+	assert_output(f->repo->common_dir, "", "ls worktrees");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			test_eight_workers, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_record_goes_under_the_lock_on_worktrees,
+			fixture_setup, fixture_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
