@@ -61,7 +61,8 @@ static void test_status_and_words(void **state)
 	const char *const argv[] = {"rev-parse", "--verify", "nonsense", NULL};
 	assert_done(f, git_run(&f->ctx, &(struct git_cmd){.argv = argv}, &o, &f->e));
 	assert_int_equal(o.status, 128);
-	assert_int_equal(git_run_ok(&f->ctx, &(struct git_cmd){.argv = argv}, &o, &f->e), GIT_FAILED);
+	assert_int_equal(
+		git_run_ok(&f->ctx, &(struct git_cmd){.argv = argv}, &o, &f->e), GIT_FAILED);
 	assert_non_null(strstr(f->e.msg, "git rev-parse failed (status 128): fatal:"));
 	assert_done(f, run_script(f, "kill -9 $$", &o));
 	assert_int_not_equal(o.status, 0);
