@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "git/guard.h"
 #include "git/integrate.h"
+#include "run/change.h"
 #include "run/hold.h"
 #include "run/missing.h"
 #include "run/preflight.h"
@@ -166,43 +167,57 @@ static int use_file(struct dispatch *d, const char *path)
 	return status;
 }
 
-static int note_completed(void *ctx, const struct plan_row *row)
+struct stored {
+	int64_t id; /* 0: there is none */
+	enum plan_status status;
+};
+
+static int note_stored(void *ctx, const struct plan_row *row)
 {
-	bool *completed = ctx;
-	*completed = row->status == PLAN_COMPLETED;
+	struct stored *stored = ctx;
+	stored->status = row->status;
 	return 0;
 }
 
-static bool is_completed(struct dispatch *d, const char *name, struct err *e)
+static int find_stored(struct dispatch *d, const char *name, struct stored *ret, struct err *e)
 {
-	int64_t id = 0;
-	bool completed = false;
-	int r = store_plan_id(d->at.store, name, &id, e);
-	if (r == 0 && id)
-		r = store_plan(d->at.store, id, note_completed, &completed, e);
-	return r == 0 && completed;
+	*ret = (struct stored){0};
+	int r = store_plan_id(d->at.store, name, &ret->id, e);
+	return r < 0 || !ret->id ? r : store_plan(d->at.store, ret->id, note_stored, ret, e);
+}
+
+/* The same prompt names the same plan: an unfinished one goes on as it is stored, with what was
+ * changed of it since; a finished one is done again, under a further name. */
+static int name_prompted(struct dispatch *d, struct plan *plan, struct stored *ret, struct err *e)
+{
+	CLEANUP_STR char *stem = str_dup(plan->name);
+	int r = stem ? find_stored(d, plan->name, ret, e) : err_nomem(e);
+	for (int n = 2; r == 0 && ret->id && ret->status == PLAN_COMPLETED; n++) {
+		free(plan->name);
+		plan->name = str_printf("%.90s-%d", stem, n);
+		r = plan->name ? find_stored(d, plan->name, ret, e) : err_nomem(e);
+	}
+	return r;
 }
 
 static int use_prompt(struct dispatch *d)
 {
 	CLEANUP_PLAN struct plan *plan = NULL;
+	struct stored stored;
 	struct err e = ERR_INIT;
-	if (plan_from_prompt(d->prompt, &plan, &e) < 0)
-		return cli_error(d->cli, &e);
+	if (plan_from_prompt(d->prompt, &plan, &e) < 0 ||
+		str_replace(&plan->harness, d->harness) < 0)
+		return e.code ? cli_error(d->cli, &e) : cli_no_memory(d->cli);
 	/* Outside a repository there is nothing to make worktrees of. */
 	if (!d->at.site->repo)
 		plan->isolation = ISOLATION_NONE;
-	/* The same prompt names the same plan: an unfinished one goes on, a finished one is done
-	 * again. */
-	CLEANUP_STR char *stem = str_dup(plan->name);
-	for (int n = 2; stem && e.code == 0 && is_completed(d, plan->name, &e); n++) {
-		free(plan->name);
-		plan->name = str_printf("%.90s-%d", stem, n);
-		if (!plan->name)
-			err_nomem(&e);
-	}
-	int status = e.code ? cli_error(d->cli, &e)
-			    : import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
+	int r = name_prompted(d, plan, &stored, &e);
+	if (r == 0 && stored.id)
+		r = change_approve(d->at.store, stored.id, &e);
+	int status = r < 0       ? cli_error(d->cli, &e)
+		     : stored.id ? 0
+				 : import_store(d->cli, &d->at, plan, PLAN_APPROVED, &stored.id);
+	d->plan_id = stored.id;
 	if (status == 0)
 		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
 	return status;
@@ -412,6 +427,11 @@ static int make_ready(struct dispatch *d)
 
 /* ---- the run ---- */
 
+static struct summary dispatch_summary(const struct dispatch *d, const struct run_halt *halt)
+{
+	return (struct summary){.store = d->at.store, .halt = halt, .harness = d->harness};
+}
+
 static int finish(struct dispatch *d, struct progress *progress, bool interrupted)
 {
 	struct run_halt halt = {.plan_id = d->plan_id, .plan = d->plan, .reason = HALT_INTERRUPTED};
@@ -421,7 +441,8 @@ static int finish(struct dispatch *d, struct progress *progress, bool interrupte
 		err_set(&e, -EPROTO, "the plan ended without a reason");
 		return cli_error(d->cli, &e);
 	}
-	progress_summary(progress, d->at.store, &halt);
+	struct summary summary = dispatch_summary(d, &halt);
+	progress_summary(progress, &summary);
 	return cli_flush(halt_reason_status(halt.reason));
 }
 
@@ -480,8 +501,11 @@ static int wind_down(struct dispatch *d, struct progress *progress, struct run_o
 	e = ERR_INIT;
 	if (run_abandon_units(d->at.site, &e) < 0)
 		(void)cli_error(d->cli, &e);
-	fprintf(stderr, "orch dispatch: everything was ended; `orch dispatch %s` goes on\n",
-		d->plan);
+	struct run_halt halt = {.plan_id = d->plan_id, .plan = d->plan};
+	struct summary summary = dispatch_summary(d, &halt);
+	CLEANUP_STR char *again = summary_command(&summary);
+	fprintf(stderr, "orch dispatch: everything was ended; `%s` goes on\n",
+		again ? again : "orch dispatch");
 	return status;
 }
 
