@@ -429,7 +429,12 @@ static int make_ready(struct dispatch *d)
 
 static struct summary dispatch_summary(const struct dispatch *d, const struct run_halt *halt)
 {
-	return (struct summary){.store = d->at.store, .halt = halt, .harness = d->harness};
+	return (struct summary){
+		.store = d->at.store,
+		.config = d->at.site->config,
+		.halt = halt,
+		.harness = d->harness,
+	};
 }
 
 static int finish(struct dispatch *d, struct progress *progress, bool interrupted)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/summary.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cli/cli.h"
@@ -15,7 +16,14 @@ struct found {
 	int64_t counts[TASK_STATUS_COUNT];
 	bool worktrees;
 	bool other_harness; /* a task that is left has another one than was asked for */
+	int64_t spent, budget;
+	struct buf spenders; /* harnesses that have spent what they may in the plan */
 };
+
+static void found_deinit(struct found *f)
+{
+	buf_deinit(&f->spenders);
+}
 
 static int note_task(void *ctx, const struct task_row *row)
 {
@@ -29,6 +37,20 @@ static int note_plan(void *ctx, const struct plan_row *row)
 {
 	struct found *f = ctx;
 	f->worktrees = row->worktrees;
+	f->spent = row->tokens[0] + row->tokens[1] + row->tokens[3];
+	f->budget = row->token_budget;
+	return 0;
+}
+
+static int note_spender(void *ctx, const char *harness, int64_t tokens)
+{
+	struct found *f = ctx;
+	const struct config_harness *h = config_harness_find(f->of->config, harness);
+	if (h && h->token_budget > 0 && tokens >= h->token_budget)
+		buf_addf(&f->spenders,
+			"%stoken_budget of [harness:%s] (%lld of %lld tokens are spent)",
+			f->spenders.len ? " and " : "", harness, (long long)tokens,
+			(long long)h->token_budget);
 	return 0;
 }
 
@@ -39,6 +61,8 @@ static int look(const struct summary *s, struct found *ret)
 	int r = store_each_task(s->store, s->halt->plan_id, note_task, ret, &e);
 	if (r == 0)
 		r = store_plan(s->store, s->halt->plan_id, note_plan, ret, &e);
+	if (r == 0)
+		r = store_each_spent(s->store, s->halt->plan_id, note_spender, ret, &e);
 	if (r < 0)
 		fprintf(stderr, "orch: %s\n", e.msg);
 	return r;
@@ -46,7 +70,7 @@ static int look(const struct summary *s, struct found *ret)
 
 void summary_json(const struct summary *s)
 {
-	struct found f;
+	CLEANUP(found_deinit) struct found f;
 	if (look(s, &f) < 0)
 		return;
 	json_t *tasks = json_object();
@@ -72,8 +96,23 @@ static char *command(const struct summary *s, const struct found *f)
 
 char *summary_command(const struct summary *s)
 {
-	struct found f;
+	CLEANUP(found_deinit) struct found f;
 	return look(s, &f) < 0 ? NULL : command(s, &f);
+}
+
+/* Nothing goes on before it is raised. */
+static void print_budget(const struct summary *s, const struct found *f, const char *dispatch)
+{
+	const char *plan = s->halt->plan;
+	if (f->budget > 0 && f->spent >= f->budget)
+		printf("next: %lld of %lld tokens are spent; raise the budget with `orch plan set "
+		       "%s "
+		       "token_budget=N`, then `%s`\n",
+			(long long)f->spent, (long long)f->budget, plan, dispatch);
+	else
+		printf("next: raise %s in orch.ini, then `%s`\n",
+			f->spenders.len ? buf_cstr(&f->spenders) : "the harness's token_budget",
+			dispatch);
 }
 
 static void print_next(const struct summary *s, const struct found *f)
@@ -81,6 +120,10 @@ static void print_next(const struct summary *s, const struct found *f)
 	const char *plan = s->halt->plan;
 	CLEANUP_STR char *again = command(s, f);
 	const char *dispatch = again ? again : "orch dispatch";
+	if ((1U << s->halt->reason | s->halt->also) & 1U << HALT_BUDGET_EXCEEDED) {
+		print_budget(s, f, dispatch);
+		return;
+	}
 	switch (s->halt->reason) {
 	case HALT_REVIEW_REQUIRED:
 		printf("next: `orch gate %s/TASK` shows the results; `orch approve` or `orch "
@@ -133,7 +176,7 @@ static void print_nothing(const struct summary *s)
 
 void summary_text(const struct summary *s)
 {
-	struct found f;
+	CLEANUP(found_deinit) struct found f;
 	struct err e = ERR_INIT;
 	if (look(s, &f) < 0)
 		return;

@@ -61,3 +61,38 @@ def test_another_harness_is_named_after_a_failure(repo):
     plan = repo.plan("[task:a]\ncommand = false\nretry_max = 0\n", harness="nowhere")
     result = repo.orch("dispatch", plan, "--harness=shell", status=1)
     assert commands(result.out)[-1] == ["dispatch", "demo", "--harness=shell"]
+
+
+SPENDS = ("[task:{0}]\nharness = {1}\ncommand = echo '{{\"kind\":\"usage\",\"data\":{{\"input\":60,"
+          "\"output\":60}}}}' >&$ORCH_EVENT_FD; echo {0} > {0}\n")
+AFTER = "[task:{0}]\nharness = {1}\ncommand = echo {0} > {0}\ndepends_on = a\n"
+
+
+def test_a_spent_budget_is_raised_first(repo):
+    plan = repo.plan(SPENDS.format("a", "shell") + AFTER.format("b", "shell"), token_budget=100)
+    result = repo.orch("dispatch", plan, status=3)
+    raise_it, again = commands(result.out)
+    assert raise_it == ["plan", "set", "demo", "token_budget=N"]
+    assert "120 of 100 tokens" in result.out and "goes on" not in result.out
+    repo.orch(*again, status=3)
+    repo.orch("plan", "set", "demo", "token_budget=1000")
+    repo.orch(*again)
+
+
+def test_a_spent_budget_is_raised_first_after_an_interruption_too(repo):
+    plan = repo.plan(SPENDS.format("a", "shell").replace("echo a", f"{HELD}; echo a"),
+                     token_budget=100)
+    process = repo.popen("dispatch", plan, env={**repo.env, "ORCH_DRAIN_TIMEOUT": "30s"})
+    wait_until(lambda: repo.status()["tokens"]["input"] if (repo.home / "up").exists() else None)
+    process.terminate()
+    result = repo.finish(process)
+    assert result.status == 130 and "budget_exceeded" in result.out, result
+    assert commands(result.out)[0][:2] == ["plan", "set"]
+
+
+def test_a_spent_budget_of_a_harness_is_raised_in_the_configuration(repo):
+    repo.write("orch.ini", "[harness:dear]\nplugin = shell\ntoken_budget = 100\n")
+    plan = repo.plan(SPENDS.format("a", "dear") + AFTER.format("b", "dear"))
+    result = repo.orch("dispatch", plan, status=3)
+    assert commands(result.out) == [["dispatch", "demo"]]
+    assert "token_budget of [harness:dear]" in result.out and "120 of 100 tokens" in result.out
