@@ -42,18 +42,11 @@ static int set_task_key(
 	struct task *t, const struct key_spec *spec, const char *value, struct buf *why)
 {
 	bool work = str_eq(spec->key, "prompt") || str_eq(spec->key, "command");
-	if (work && !*value) {
+	if (work && !*value && !(t->prompt && t->command)) {
 		buf_addf(why, "expected a value: a task has a prompt or a command");
 		return -EINVAL;
 	}
-	bool both = t->prompt && t->command;
-	int r = set_or_reset(spec, t, value, why);
-	if (r == 0 && work && !both) {
-		char **other = str_eq(spec->key, "prompt") ? &t->command : &t->prompt;
-		freep(other);
-		*other = NULL;
-	}
-	return r;
+	return set_or_reset(spec, t, value, why);
 }
 
 static int set_plan_key(
