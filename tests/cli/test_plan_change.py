@@ -139,6 +139,16 @@ def test_without_a_value_one_of_prompt_and_command_is_unset(repo):
     assert "prompt" not in repo.orch("plan", "show", "demo").out
 
 
+def test_an_unknown_key_is_told_with_those_there_are(repo):
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n"))
+    err = repo.orch("plan", "set", "demo/a", "foo=1", status=65).err
+    assert "unknown key 'foo'; the keys of a task are prompt, command, depends_on" in err
+    err = repo.orch("plan", "set", "demo", "foo=1", status=65).err
+    assert "the keys of a plan are" in err and "token_budget" in err
+    err = repo.orch("plan", "set", "demo/a", "tiemout=1", status=65).err
+    assert "did you mean 'timeout'?" in err and "the keys" not in err
+
+
 def test_remove(repo, start):
     engine = start(AFTER + "[task:last]\ncommand = true\ndepends_on = after\n")
     refused = repo.orch("plan", "remove", "demo/after", status=65)
