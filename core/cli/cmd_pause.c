@@ -109,14 +109,6 @@ static int wait_frozen(struct pause *p)
 	return 0;
 }
 
-static int note_over(void *ctx, const struct task_row *row)
-{
-	bool *over = ctx;
-	*over = row->status == TASK_PASSED || row->status == TASK_ESCALATED ||
-		row->status == TASK_AWAITING_REVIEW;
-	return 0;
-}
-
 /* ---- no engine runs ---- */
 
 struct alone {
@@ -184,16 +176,18 @@ static int freeze_alone(struct pause *p, bool paused)
 static int mark(struct pause *p, bool paused)
 {
 	struct err e = ERR_INIT;
-	bool over = false;
+	CLEANUP_STR char *refused = NULL;
+	struct run_request request = {
+		.kind = paused ? EVENT_PAUSE : EVENT_RESUME, .task_id = p->what.task_id};
 	int r;
 	if (p->what.task_id == 0) {
 		r = store_plan_set_paused(p->at.store, p->what.plan_id, paused, &e);
 		return r < 0 ? cli_error(p->cli, &e) : 0;
 	}
-	r = store_task(p->at.store, p->what.task_id, note_over, &over, &e);
-	if (r >= 0 && over)
-		r = err_exit(&e, 1, "'%s/%s' is left as it is: a task that is over cannot be %s",
-			p->what.plan, p->what.task, paused ? "paused" : "resumed");
+	r = run_refuses(p->at.store, &request, &refused, &e);
+	if (r >= 0 && refused)
+		r = err_exit(
+			&e, 1, "'%s/%s' is left as it is: %s", p->what.plan, p->what.task, refused);
 	if (r >= 0)
 		r = store_task_set_paused(p->at.store, p->what.task_id, paused, &e);
 	return r < 0 ? cli_error(p->cli, &e) : 0;

@@ -228,8 +228,7 @@ const struct cli_command cli_commands[] = {
 		.name = "approve",
 		.args = "[PLAN/]TASK [--override] [--reason=TEXT] [--json]",
 		.summary = "let a task that awaits review pass: its work is merged",
-		.help = "--override takes the last commit of a failed or escalated task as it is, "
-			"and "
+		.help = "--override takes the last commit of an escalated task as it is, and "
 			"needs a reason.\nExit status 1: the task's state does not allow it, or "
 			"its work "
 			"could not be merged\n(a conflict, or a red merge); 130: interrupted, the "

@@ -110,6 +110,21 @@ static int decide_ask(struct decide *d, enum engine_event_kind kind, const char 
 	return status;
 }
 
+/* What the stored state does not allow begins nothing. */
+static int refuses(struct decide *d, const struct run_request *request)
+{
+	struct err e = ERR_INIT;
+	CLEANUP_STR char *refused = NULL;
+	if (run_refuses(d->at.store, request, &refused, &e) < 0)
+		return cli_error(d->cli, &e);
+	if (refused) {
+		d->refused = true;
+		free(d->text);
+		d->text = TAKE(refused);
+	}
+	return 0;
+}
+
 int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, bool carry,
 	enum engine_admit admit)
 {
@@ -126,6 +141,9 @@ int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, 
 	};
 	struct run_request request = {
 		.kind = kind, .task_id = d->task.task_id, .text = text, .carry = carry};
+	int status = refuses(d, &request);
+	if (status || d->refused)
+		return status;
 	int r = run_new(&options, &run, &e);
 	if (r == 0)
 		r = run_add_plan(run, d->task.plan_id, admit, 0, &e);
@@ -136,7 +154,7 @@ int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, 
 	if (r < 0)
 		return cli_error(d->cli, &e);
 	d->interrupted = run_interrupted(run);
-	int status = read_state(d);
+	status = read_state(d);
 	if (status == 0 && refused) {
 		d->refused = true;
 		free(d->text);

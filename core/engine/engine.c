@@ -366,7 +366,7 @@ static void task_begin(struct engine *e, struct engine_task *t)
 		task_enter(e, t, MODE_PENDING, NO_REASON);
 		break;
 	case MODE_FAILED:
-		if (p->init.admit != ADMIT_NONE)
+		if (p->init.admit == ADMIT_ALL)
 			task_enter(e, t, MODE_PENDING, NO_REASON);
 		break;
 	case MODE_CHECKABLE: {
@@ -493,7 +493,7 @@ static int admit_more(struct engine *e, uint32_t plan, enum engine_admit admit, 
 	vec_foreach(t, &e->tasks) {
 		if (t->plan != plan)
 			continue;
-		if (t->mode == MODE_FAILED)
+		if (t->mode == MODE_FAILED && p->init.admit == ADMIT_ALL)
 			task_enter(e, t, MODE_PENDING, NO_REASON);
 		task_make_ready(e, t);
 	}
