@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* orch pause, resume: freeze a task or a whole plan, tools included; orch stop: as Ctrl+C would. */
 #include "cli/commands.h"
+#include "cli/import.h"
 
 #include "base/clock.h"
 #include "base/str.h"
@@ -69,9 +70,10 @@ static int ask_engine(struct pause *p, const char *kind)
 	json_t *result = NULL;
 	json_t *params = json_pack("{s:s, s:I, s:I}", "kind", kind, "plan_id",
 		(json_int_t)p->what.plan_id, "task_id", (json_int_t)p->what.task_id);
-	if (client_call(p->at.engine, "operate", params, deadline_after(ASK_TIMEOUT_MS), &result,
-		    &e) < 0)
+	if (import_ask(&p->at, "operate", params, &result, NULL, &e) < 0) {
+		json_decref(result);
 		return cli_error(p->cli, &e);
+	}
 	const char *refused = json_string_value(json_object_get(result, "refused"));
 	int status = 0;
 	if (refused) {

@@ -278,7 +278,7 @@ const struct cli_command cli_commands[] = {
 		.summary = "stop what the running engine does, as Ctrl+C in it would",
 		.help = "Agents are asked to end and their work is kept; `orch dispatch` goes on "
 			"later. "
-			"Without\na running engine: exit status 69.",
+			"Exit status\n69: no engine runs; 66: it does not work on that plan.",
 		.run = cmd_stop,
 	},
 	{

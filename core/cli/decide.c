@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/decide.h"
+#include "cli/import.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "run/json_text.h"
-#include "server/client.h"
 
 #include <poll.h>
 #include <string.h>
 
-#define ASK_TIMEOUT_MS 30000
-#define LOOK_EVERY_MS  100
+#define LOOK_EVERY_MS 100
 
 static int note_task(void *ctx, const struct task_row *row)
 {
@@ -84,9 +83,10 @@ static int decide_ask(struct decide *d, enum engine_event_kind kind, const char 
 	json_t *params = json_pack("{s:s, s:I, s:I, s:s?, s:b}", "kind", kind_name(kind), "plan_id",
 		(json_int_t)d->task.plan_id, "task_id", (json_int_t)d->task.task_id, "text", text,
 		"carry", carry);
-	if (client_call(d->at.engine, "operate", params, deadline_after(ASK_TIMEOUT_MS), &result,
-		    &e) < 0)
+	if (import_ask(&d->at, "operate", params, &result, NULL, &e) < 0) {
+		json_decref(result);
 		return cli_error(d->cli, &e);
+	}
 	const char *refused = json_string_value(json_object_get(result, "refused"));
 	int status = read_state(d);
 	if (status == 0 && refused) {

@@ -139,6 +139,30 @@ int run_refuses(
 	return *ret_refused ? 0 : err_nomem(e);
 }
 
+static int copy_plan_name(void *ctx, const struct plan_row *row)
+{
+	char **ret = ctx;
+	*ret = str_dup(row->name);
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* Of a plan that this engine does not work on there is nothing to stop. */
+static int check_under_way(const struct run *r, int64_t plan_id, struct err *e)
+{
+	struct rplan *asked = loaded_plan(r, plan_id);
+	CLEANUP_BUF struct buf names = BUF_INIT;
+	if (asked && !engine_plan_is_over(r->engine, asked->index))
+		return 0;
+	vec_foreach(p, &r->plans)
+		if (!engine_plan_is_over(r->engine, (*p)->index))
+			buf_addf(&names, "%s%s", names.len ? ", " : "; under way: ", (*p)->name);
+	CLEANUP_STR char *name = NULL;
+	int code = store_plan(r->store, plan_id, copy_plan_name, &name, e);
+	return code < 0 ? code
+			: err_exit(e, EXIT_NOINPUT, "plan '%s' is not under way%s",
+				  name ? name : "?", names.len ? buf_cstr(&names) : "");
+}
+
 int run_operate(struct run *r, const struct run_request *request, char **ret_refused, struct err *e)
 {
 	struct engine_event ev = {
@@ -151,7 +175,10 @@ int run_operate(struct run *r, const struct run_request *request, char **ret_ref
 	int code = run_refuses(r->store, request, ret_refused, e);
 	if (code < 0 || *ret_refused)
 		return code;
-	code = request->plan_id ? admit(r, request->plan_id, ADMIT_FINISH, 0, e) : 0;
+	if (request->plan_id)
+		code = request->kind == EVENT_CANCEL
+			       ? check_under_way(r, request->plan_id, e)
+			       : admit(r, request->plan_id, ADMIT_FINISH, 0, e);
 	if (code < 0)
 		return code;
 	if (request->plan_id)

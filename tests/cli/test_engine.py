@@ -227,6 +227,17 @@ def test_stop_is_the_first_signal(ticker):
     assert repo.orch("stop", status=69).err
 
 
+def test_stop_of_a_plan_that_is_not_under_way(ticker):
+    repo = ticker.repo
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n", name="day"))
+    before = repo.status("day")
+    err = repo.orch("stop", "day", status=66).err
+    assert "plan 'day' is not under way; under way: demo" in err
+    assert repo.status("day") == before
+    assert repo.orch("stop", "night", status=66).err
+    repo.orch("stop", "demo")
+
+
 def test_an_approval_through_the_engine(repo):
     ticker = Ticker(repo, "[task:r]\ncommand = touch r\ngate = human_review\n"
                           "[task:s]\ncommand = test -e r && touch s\ndepends_on = r\n",
