@@ -3,6 +3,9 @@
 #include "cli/commands.h"
 #include "cli/decide.h"
 
+#include "base/str.h"
+#include "run/ready.h"
+
 static int tell(const struct decide *d)
 {
 	const struct cli_task *t = &d->task;
@@ -37,6 +40,26 @@ static int tell(const struct decide *d)
 	}
 }
 
+/* Without the branch there is nothing that the work could be merged into. */
+static int check_branch(struct decide *d)
+{
+	struct err e = ERR_INIT;
+	bool there = true;
+	if (d->worktrees && d->at.site->repo &&
+		(d->from == TASK_AWAITING_REVIEW || d->from == TASK_ESCALATED) &&
+		ready_look(d->at.site, d->task.plan, &there, &e) < 0)
+		return cli_error(d->cli, &e);
+	if (there)
+		return 0;
+	free(d->text);
+	d->refused = true;
+	d->text =
+		str_printf("branch orch/%s/integration is gone; `orch dispatch %s` makes it again, "
+			   "or says what is missing",
+			d->task.plan, d->task.plan);
+	return d->text ? 0 : cli_no_memory(d->cli);
+}
+
 int cmd_approve(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = {{"override", no_argument, NULL, 'o'},
@@ -66,6 +89,8 @@ int cmd_approve(struct cli *cli, int argc, char **argv)
 				 : "--reason: expected some words");
 	status = decide_open(&d, argv[optind]);
 	if (status == 0)
+		status = check_branch(&d);
+	if (status == 0 && !d.refused)
 		status = decide_run(
 			&d, override ? EVENT_OVERRIDE : EVENT_APPROVE, reason, false, ADMIT_FINISH);
 	if (status == 0)

@@ -4,14 +4,11 @@
 #include "cli/import.h"
 #include "cli/progress.h"
 
-#include "base/clock.h"
 #include "base/str.h"
-#include "git/guard.h"
-#include "git/integrate.h"
 #include "run/change.h"
 #include "run/hold.h"
-#include "run/missing.h"
 #include "run/preflight.h"
+#include "run/ready.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -38,9 +35,6 @@ struct dispatch {
 	char plan[101];
 	enum plan_status status;
 	bool worktrees;
-	char *base;
-	char *base_ref;
-	struct git_oid base_oid;
 };
 
 static int parse_duration_option(struct cli *cli, const char *name, const char *value, int64_t *ret)
@@ -325,58 +319,7 @@ static int read_plan(void *ctx, const struct plan_row *row)
 	struct dispatch *d = ctx;
 	d->status = row->status;
 	d->worktrees = row->worktrees;
-	d->base = str_dup(row->base);
-	d->base_ref = str_dup(row->base_ref);
-	if ((row->base && !d->base) || (row->base_ref && !d->base_ref))
-		return -ENOMEM;
-	if (row->base_oid && git_oid_parse(row->base_oid, &d->base_oid) < 0)
-		d->base_oid = GIT_OID_NONE;
 	return 0;
-}
-
-static struct git_ctx dispatch_git(const struct dispatch *d)
-{
-	struct git_ctx ctx = site_git(d->at.site);
-	ctx.cancel_fd = d->cli->signal_fd;
-	ctx.deadline_ms = deadline_after(120000);
-	return ctx;
-}
-
-/* The commit to start from is fixed at the first dispatch: a base that moves later is met at `orch
- * merge`. */
-static int fix_base(struct dispatch *d, struct err *e)
-{
-	struct git_ctx ctx = dispatch_git(d);
-	const struct git_repo *repo = d->at.site->repo;
-	if (d->base_oid.hex[0])
-		return 0;
-	/* base_ref without a commit: the plan was cleaned up, and goes on from there. */
-	const char *ref = d->base ? d->base : d->base_ref ? d->base_ref : repo->head_branch;
-	int r = ref ? git_resolve(&ctx, ref, &d->base_oid, e) : 0;
-	if (!ref)
-		d->base_oid = repo->head;
-	if (r == -ENOENT)
-		e->status = EXIT_NOINPUT;
-	if (r < 0)
-		return r;
-	return store_plan_set_base(
-		d->at.store, d->plan_id, ref ? ref : d->base_oid.hex, d->base_oid.hex, e);
-}
-
-/* What depends on a task would start without its work. */
-static int check_passed(
-	struct dispatch *d, const struct git_ctx *ctx, const struct git_oid *tip, struct err *e)
-{
-	CLEANUP_STRV char **names = NULL;
-	int r = missing_tasks(ctx, d->at.store, d->plan_id, tip, &names, e);
-	if (r < 0 || !names)
-		return r;
-	CLEANUP_STR char *list = strv_join(names, ", ");
-	return err_exit(e, EXIT_DATA,
-		"tasks that have passed are not in orch/%s/integration any more: %s; bring the "
-		"branch back (into a clone: git fetch origin "
-		"'refs/heads/orch/%s/*:refs/heads/orch/%s/*'), or give the plan another name",
-		d->plan, list ? list : "?", d->plan, d->plan);
 }
 
 /* Everything that is wrong, before anything starts. */
@@ -403,26 +346,12 @@ static int look_first(struct dispatch *d)
 	return r < 0 ? cli_error(d->cli, &e) : 0;
 }
 
-/* The branches that the plan's tasks begin at. */
 static int make_ready(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
-	struct git_ctx ctx = dispatch_git(d);
-	struct git_oid tip;
-	CLEANUP(closep) int git_lock = -1;
-	int r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
-	ctx.lock_fd = git_lock;
-	if (r == 0)
-		r = git_mend_refs(&ctx, &e);
-	if (r == 0)
-		r = fix_base(d, &e);
-	if (r == 0)
-		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
-	if (r == 0)
-		r = check_passed(d, &ctx, &tip, &e);
-	if (r == -ECANCELED)
-		return 0;
-	return r < 0 ? cli_error(d->cli, &e) : 0;
+	int r = ready_plan(d->at.site, d->at.store, d->plan_id, d->cli->signal_fd, &e);
+	/* A signal: as with look_first. */
+	return r < 0 && r != -ECANCELED ? cli_error(d->cli, &e) : 0;
 }
 
 /* ---- the run ---- */
@@ -431,7 +360,7 @@ static struct summary dispatch_summary(const struct dispatch *d, const struct ru
 {
 	return (struct summary){
 		.store = d->at.store,
-		.config = d->at.site->config,
+		.site = d->at.site,
 		.halt = halt,
 		.harness = d->harness,
 	};
@@ -573,7 +502,5 @@ int cmd_dispatch(struct cli *cli, int argc, char **argv)
 	cli_site_close(&d.at);
 	strv_free(d.targets);
 	run_select_deinit(&d.select);
-	free(d.base);
-	free(d.base_ref);
 	return status;
 }

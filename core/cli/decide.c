@@ -25,6 +25,7 @@ static int note_plan(void *ctx, const struct plan_row *row)
 {
 	struct decide *d = ctx;
 	d->plan = row->status;
+	d->worktrees = row->worktrees;
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/waiting.h"
+#include "run/ready.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ static int note_plan(void *ctx, const struct plan_row *row)
 static int note_spender(void *ctx, const char *harness, int64_t tokens)
 {
 	struct found *f = ctx;
-	const struct config_harness *h = config_harness_find(f->of->config, harness);
+	const struct config_harness *h = config_harness_find(f->of->site->config, harness);
 	if (h && h->token_budget > 0 && tokens >= h->token_budget)
 		buf_addf(&f->spenders,
 			"%stoken_budget of [harness:%s] (%lld of %lld tokens are spent)",
@@ -185,7 +186,11 @@ void summary_text(const struct summary *s)
 		waiting_print(stdout, s->store, s->halt->plan_id, &e) < 0)
 		fprintf(stderr, "orch: %s\n", e.msg);
 	print_nothing(s);
-	if (f.worktrees && f.counts[TASK_PASSED] > 0)
+	bool there = false;
+	if (f.worktrees && f.counts[TASK_PASSED] > 0 && s->site->repo &&
+		ready_look(s->site, s->halt->plan, &there, &e) < 0)
+		fprintf(stderr, "orch: %s\n", e.msg);
+	if (there)
 		printf("work: branch orch/%s/integration; `orch merge %s` brings it into its "
 		       "base\n",
 			s->halt->plan, s->halt->plan);

@@ -6,12 +6,12 @@
 #ifndef CLI_SUMMARY_H
 #define CLI_SUMMARY_H
 
-#include "config/config.h"
 #include "run/run.h"
+#include "run/site.h"
 
 struct summary {
 	struct store *store;
-	const struct config *config;
+	const struct site *site;
 	const struct run_halt *halt;
 	const char *harness; /* in the place of every task's own; NULL: none */
 	bool idle;           /* no task has changed */

@@ -12,15 +12,22 @@
 
 #define MAX_MESSAGES ((size_t)64 << 10)
 
-int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
-	struct git_oid *ret_tip, struct err *e)
+int git_integration_find(
+	const struct git_ctx *ctx, const char *plan, struct git_oid *ret_tip, struct err *e)
 {
 	CLEANUP_STR char *ref = git_ref_integration(plan);
 	if (!ref)
 		return err_nomem(e);
 	const char *const revs[] = {ref};
+	return git_resolve_many(ctx, revs, 1, ret_tip, e);
+}
+
+int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
+	struct git_oid *ret_tip, struct err *e)
+{
+	CLEANUP_STR char *ref = git_ref_integration(plan);
 	struct git_oid tip;
-	int r = git_resolve_many(ctx, revs, 1, &tip, e);
+	int r = ref ? git_integration_find(ctx, plan, &tip, e) : err_nomem(e);
 	if (r == 0 && !tip.hex[0]) {
 		struct git_ref_update u = {.ref = ref, .new = *base};
 		r = git_refs_update(ctx, &u, 1, "orch: integration branch", e);
