@@ -264,6 +264,26 @@ def test_the_work_of_a_task_that_failed_is_work(repo):
     assert repo.git("show", "orch/demo/task/b:half") == ""
 
 
+def test_cleanup_names_what_keeps_the_work(repo):
+    """A merge keeps what has passed, and nothing else."""
+    bad = "[task:bad]\ncommand = touch half; false\nretry_max = 0\n"
+    repo.orch("dispatch", repo.plan(bad), status=1)
+    repo.orch("merge", "demo")
+    err = repo.orch("cleanup", "demo", status=1).err
+    assert "`orch retry demo/bad`" in err and "`orch approve demo/bad --override" in err
+    assert "--force" in err and "orch merge" not in err and "orch dispatch" not in err
+    repo.orch("retry", "demo/bad")
+    err = repo.orch("cleanup", "demo", status=1).err
+    assert "`orch dispatch demo`" in err and "orch retry" not in err
+
+    repo.orch("dispatch", repo.plan(ONE + REVIEWED + bad, name="two"), status=2)
+    err = repo.orch("cleanup", "two", status=1).err
+    assert "`orch merge two`" in err and "`orch approve two/r`" in err and "orch retry two/bad" in err
+    repo.orch("dispatch", repo.plan(ONE, name="three"))
+    err = repo.orch("cleanup", "three", status=1).err
+    assert "`orch merge three` keeps it, --force gives it up" in err and "retry" not in err
+
+
 def test_cleanup_all(repo):
     repo.orch("cleanup", "--all")
     repo.orch("dispatch", repo.plan(ONE))
