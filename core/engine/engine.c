@@ -171,6 +171,9 @@ void task_enter(struct engine *e, struct engine_task *t, enum engine_mode mode, 
 {
 	enum engine_mode from = t->mode;
 	count_mode(e, t, mode);
+	/* What is over cannot be resumed, and needs no mark. */
+	if (mode == MODE_PASSED || mode == MODE_ESCALATED || mode == MODE_REVIEW)
+		t->paused = false;
 	if (mode_status[from] == mode_status[mode])
 		return;
 	struct engine_action *a = action_add_task(e, ACT_SAVE_TASK, t);
