@@ -139,6 +139,16 @@ def test_without_a_value_one_of_prompt_and_command_is_unset(repo):
     assert "prompt" not in repo.orch("plan", "show", "demo").out
 
 
+def test_a_plan_that_is_over_was_approved_before(repo):
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    repo.orch("plan", "import", plan)
+    assert repo.orch("plan", "approve", "demo").out == "plan 'demo' is approved\n"
+    assert repo.orch("plan", "approve", "demo").out == "plan 'demo' is approved\n"
+    repo.dispatch("demo")
+    assert repo.orch("plan", "approve", "demo").out == (
+        "plan 'demo' is completed: it was approved before\n")
+
+
 def test_an_unknown_key_is_told_with_those_there_are(repo):
     repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n"))
     err = repo.orch("plan", "set", "demo/a", "foo=1", status=65).err
