@@ -2,9 +2,28 @@
 /* orch approve: a person lets a task's work pass, and it is merged. */
 #include "cli/commands.h"
 #include "cli/decide.h"
+#include "cli/waiting.h"
 
 #include "base/str.h"
 #include "run/ready.h"
+
+/* Where that was the last word that was waited for, and no engine goes on by itself. */
+static void tell_passed(const struct decide *d)
+{
+	const struct cli_task *t = &d->task;
+	struct err e = ERR_INIT;
+	struct waiting_counts left = {0};
+	if (d->plan != PLAN_COMPLETED && d->at.engine < 0 &&
+		waiting_count(d->at.store, t->plan_id, &left, &e) < 0)
+		(void)cli_error(d->cli, &e); /* what was decided stands */
+	printf("%s/%s: approved, passed", t->plan, t->task);
+	if (d->plan == PLAN_COMPLETED)
+		puts("; the plan is completed");
+	else if (left.person == 0 && left.next > 0)
+		printf("; `orch dispatch %s` goes on\n", t->plan);
+	else
+		putchar('\n');
+}
 
 static int tell(const struct decide *d)
 {
@@ -13,8 +32,7 @@ static int tell(const struct decide *d)
 	switch (d->to) {
 	case TASK_PASSED:
 		if (!d->json && !d->cli->quiet)
-			printf("%s/%s: approved, passed%s\n", t->plan, t->task,
-				d->plan == PLAN_COMPLETED ? "; the plan is completed" : "");
+			tell_passed(d);
 		return 0;
 	case TASK_INTEGRATING:
 		fprintf(stderr,

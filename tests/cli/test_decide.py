@@ -46,6 +46,23 @@ def test_a_plan_with_more_to_do_is_not_completed(repo):
     assert repo.status()["status"] == "completed"
 
 
+def test_the_last_approval_tells_what_goes_on(repo):
+    repo.orch("dispatch", repo.plan(
+        REVIEWED + REVIEWED.replace("task:a", "task:b").replace("> a", "> b") +
+        "[task:c]\ncommand = touch c\ndepends_on = a\n"), status=2)
+    assert repo.orch("approve", "demo/a").out == "demo/a: approved, passed\n"
+    assert repo.orch("approve", "demo/b").out == (
+        "demo/b: approved, passed; `orch dispatch demo` goes on\n")
+    repo.orch("dispatch", "demo")
+
+
+def test_an_approval_after_which_nothing_can_start_names_no_dispatch(repo):
+    repo.orch("dispatch", repo.plan(
+        REVIEWED + "[task:bad]\ncommand = false\nretry_max = 0\n"
+        "[task:c]\ncommand = touch c\ndepends_on = bad\n"), status=2)
+    assert repo.orch("approve", "demo/a").out == "demo/a: approved, passed\n"
+
+
 def test_a_second_approval_is_refused(waiting):
     waiting.orch("approve", "a")
     err = waiting.orch("approve", "a", status=1).err
