@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include "base/buf.h"
 #include "base/json_text.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -91,20 +92,62 @@ static bool global_option(struct cli *cli, int val, int *ret_status)
 		cli->quiet = true;
 		log_set_level(LOG_LEVEL_WARNING);
 		return true;
-	case '?':
-	case ':':
-		*ret_status = cli_usage(cli, "see the message above");
-		return true;
 	default:
 		return false;
 	}
 }
 
+/* Names of long options that begin so. */
+static size_t begin_so(const char *word, size_t len, const struct option *options, struct buf *ret)
+{
+	size_t n = 0;
+	for (const struct option *o = options; o->name; o++)
+		if (strncmp(o->name, word, len) == 0)
+			buf_addf(ret, "%s--%s", n++ ? ", " : "", o->name);
+	return n;
+}
+
+/* getopt_long leaves optopt 0 for a long option that it does not know, and sets it for one that is
+ * known and given wrongly, and for every short one. */
+void cli_describe_mistake(int val, const char *word, const struct option *options, struct buf *out)
+{
+	bool is_long = strncmp(word, "--", 2) == 0;
+	size_t len = is_long ? strcspn(word + 2, "=") : 0;
+	bool has_value = is_long && word[2 + len] == '=';
+	CLEANUP_BUF struct buf names = BUF_INIT;
+	if (val == ':' && is_long)
+		buf_addf(out, "option '%.*s' needs a value", (int)len + 2, word);
+	else if (val == ':')
+		buf_addf(out, "option '-%c' needs a value", optopt);
+	else if (optopt != 0 && has_value && begin_so(word + 2, len, options, &names) > 0)
+		buf_addf(out, "option '%.*s' takes no value", (int)len + 2, word);
+	else if (optopt != 0)
+		buf_addf(out, "unknown option '-%c'", optopt);
+	else if (begin_so(word + 2, len, options, &names) > 1)
+		buf_addf(out, "option '%.*s' is not clear: %s", (int)len + 2, word,
+			buf_cstr(&names));
+	else
+		buf_addf(out, "unknown option '%.*s'", (int)len + 2, word);
+}
+
+static int mistaken_option(
+	const struct cli *cli, int val, char **argv, const struct option *options)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	cli_describe_mistake(val, argv[optind - 1], options, &text);
+	return cli_usage(cli, "%s", buf_check(&text) < 0 ? "out of memory" : buf_cstr(&text));
+}
+
 int cli_option(
 	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status)
 {
+	opterr = 0; /* what is wrong is said below */
 	for (;;) {
-		int val = getopt_long(argc, argv, "C:hqfy", options, NULL);
+		int val = getopt_long(argc, argv, ":C:hqfy", options, NULL);
+		if (val == '?' || val == ':') {
+			*ret_status = mistaken_option(cli, val, argv, options);
+			return CLI_EXIT;
+		}
 		if (val == -1 || !global_option(cli, val, ret_status))
 			return val;
 		if (*ret_status >= 0)

@@ -7,6 +7,7 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
+#include "base/buf.h"
 #include "base/diag.h"
 #include "base/err.h"
 #include "run/site.h"
@@ -62,6 +63,9 @@ void cli_help(const struct cli *cli, FILE *out);
 #define CLI_EXIT (-2)
 int cli_option(
 	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status);
+/* What is wrong with an option for which getopt_long (opterr 0, optstring with ':') said '?' or
+ * ':'; word is the argument before optind. */
+void cli_describe_mistake(int val, const char *word, const struct option *options, struct buf *out);
 /* The options that every verb takes, for the verb's own table. */
 #define CLI_OPTIONS \
 	{"help", no_argument, NULL, 'h'}, {"config", required_argument, NULL, 1001}, \

@@ -2,6 +2,28 @@
 /* orch approve: a person lets a task's work pass, and it is merged. */
 #include "cli/commands.h"
 #include "cli/decide.h"
+#include "cli/waiting.h"
+
+#include "base/str.h"
+#include "run/ready.h"
+
+/* Where that was the last word that was waited for, and no engine goes on by itself. */
+static void tell_passed(const struct decide *d)
+{
+	const struct cli_task *t = &d->task;
+	struct err e = ERR_INIT;
+	struct waiting_counts left = {0};
+	if (d->plan != PLAN_COMPLETED && d->at.engine < 0 &&
+		waiting_count(d->at.store, t->plan_id, &left, &e) < 0)
+		(void)cli_error(d->cli, &e); /* what was decided stands */
+	printf("%s/%s: approved, passed", t->plan, t->task);
+	if (d->plan == PLAN_COMPLETED)
+		puts("; the plan is completed");
+	else if (left.person == 0 && left.next > 0)
+		printf("; `orch dispatch %s` goes on\n", t->plan);
+	else
+		putchar('\n');
+}
 
 static int tell(const struct decide *d)
 {
@@ -10,8 +32,7 @@ static int tell(const struct decide *d)
 	switch (d->to) {
 	case TASK_PASSED:
 		if (!d->json && !d->cli->quiet)
-			printf("%s/%s: approved, passed%s\n", t->plan, t->task,
-				d->plan == PLAN_COMPLETED ? "; the plan is completed" : "");
+			tell_passed(d);
 		return 0;
 	case TASK_INTEGRATING:
 		fprintf(stderr,
@@ -35,6 +56,26 @@ static int tell(const struct decide *d)
 		fputc('\n', stderr);
 		return 1;
 	}
+}
+
+/* Without the branch there is nothing that the work could be merged into. */
+static int check_branch(struct decide *d)
+{
+	struct err e = ERR_INIT;
+	bool there = true;
+	if (d->worktrees && d->at.site->repo &&
+		(d->from == TASK_AWAITING_REVIEW || d->from == TASK_ESCALATED) &&
+		ready_look(d->at.site, d->task.plan, &there, &e) < 0)
+		return cli_error(d->cli, &e);
+	if (there)
+		return 0;
+	free(d->text);
+	d->refused = true;
+	d->text =
+		str_printf("branch orch/%s/integration is gone; `orch dispatch %s` makes it again, "
+			   "or says what is missing",
+			d->task.plan, d->task.plan);
+	return d->text ? 0 : cli_no_memory(d->cli);
 }
 
 int cmd_approve(struct cli *cli, int argc, char **argv)
@@ -66,6 +107,8 @@ int cmd_approve(struct cli *cli, int argc, char **argv)
 				 : "--reason: expected some words");
 	status = decide_open(&d, argv[optind]);
 	if (status == 0)
+		status = check_branch(&d);
+	if (status == 0 && !d.refused)
 		status = decide_run(
 			&d, override ? EVENT_OVERRIDE : EVENT_APPROVE, reason, false, ADMIT_FINISH);
 	if (status == 0)

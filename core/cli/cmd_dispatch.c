@@ -4,13 +4,11 @@
 #include "cli/import.h"
 #include "cli/progress.h"
 
-#include "base/clock.h"
 #include "base/str.h"
-#include "git/guard.h"
-#include "git/integrate.h"
+#include "run/change.h"
 #include "run/hold.h"
-#include "run/missing.h"
 #include "run/preflight.h"
+#include "run/ready.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -37,9 +35,6 @@ struct dispatch {
 	char plan[101];
 	enum plan_status status;
 	bool worktrees;
-	char *base;
-	char *base_ref;
-	struct git_oid base_oid;
 };
 
 static int parse_duration_option(struct cli *cli, const char *name, const char *value, int64_t *ret)
@@ -168,43 +163,57 @@ static int use_file(struct dispatch *d, const char *path)
 	return status;
 }
 
-static int note_completed(void *ctx, const struct plan_row *row)
+struct stored {
+	int64_t id; /* 0: there is none */
+	enum plan_status status;
+};
+
+static int note_stored(void *ctx, const struct plan_row *row)
 {
-	bool *completed = ctx;
-	*completed = row->status == PLAN_COMPLETED;
+	struct stored *stored = ctx;
+	stored->status = row->status;
 	return 0;
 }
 
-static bool is_completed(struct dispatch *d, const char *name, struct err *e)
+static int find_stored(struct dispatch *d, const char *name, struct stored *ret, struct err *e)
 {
-	int64_t id = 0;
-	bool completed = false;
-	int r = store_plan_id(d->at.store, name, &id, e);
-	if (r == 0 && id)
-		r = store_plan(d->at.store, id, note_completed, &completed, e);
-	return r == 0 && completed;
+	*ret = (struct stored){0};
+	int r = store_plan_id(d->at.store, name, &ret->id, e);
+	return r < 0 || !ret->id ? r : store_plan(d->at.store, ret->id, note_stored, ret, e);
+}
+
+/* The same prompt names the same plan: an unfinished one goes on as it is stored, with what was
+ * changed of it since; a finished one is done again, under a further name. */
+static int name_prompted(struct dispatch *d, struct plan *plan, struct stored *ret, struct err *e)
+{
+	CLEANUP_STR char *stem = str_dup(plan->name);
+	int r = stem ? find_stored(d, plan->name, ret, e) : err_nomem(e);
+	for (int n = 2; r == 0 && ret->id && ret->status == PLAN_COMPLETED; n++) {
+		free(plan->name);
+		plan->name = str_printf("%.90s-%d", stem, n);
+		r = plan->name ? find_stored(d, plan->name, ret, e) : err_nomem(e);
+	}
+	return r;
 }
 
 static int use_prompt(struct dispatch *d)
 {
 	CLEANUP_PLAN struct plan *plan = NULL;
+	struct stored stored;
 	struct err e = ERR_INIT;
-	if (plan_from_prompt(d->prompt, &plan, &e) < 0)
-		return cli_error(d->cli, &e);
+	if (plan_from_prompt(d->prompt, &plan, &e) < 0 ||
+		str_replace(&plan->harness, d->harness) < 0)
+		return e.code ? cli_error(d->cli, &e) : cli_no_memory(d->cli);
 	/* Outside a repository there is nothing to make worktrees of. */
 	if (!d->at.site->repo)
 		plan->isolation = ISOLATION_NONE;
-	/* The same prompt names the same plan: an unfinished one goes on, a finished one is done
-	 * again. */
-	CLEANUP_STR char *stem = str_dup(plan->name);
-	for (int n = 2; stem && e.code == 0 && is_completed(d, plan->name, &e); n++) {
-		free(plan->name);
-		plan->name = str_printf("%.90s-%d", stem, n);
-		if (!plan->name)
-			err_nomem(&e);
-	}
-	int status = e.code ? cli_error(d->cli, &e)
-			    : import_store(d->cli, &d->at, plan, PLAN_APPROVED, &d->plan_id);
+	int r = name_prompted(d, plan, &stored, &e);
+	if (r == 0 && stored.id)
+		r = change_approve(d->at.store, stored.id, &e);
+	int status = r < 0       ? cli_error(d->cli, &e)
+		     : stored.id ? 0
+				 : import_store(d->cli, &d->at, plan, PLAN_APPROVED, &stored.id);
+	d->plan_id = stored.id;
 	if (status == 0)
 		snprintf(d->plan, sizeof(d->plan), "%s", plan->name);
 	return status;
@@ -312,58 +321,7 @@ static int read_plan(void *ctx, const struct plan_row *row)
 	struct dispatch *d = ctx;
 	d->status = row->status;
 	d->worktrees = row->worktrees;
-	d->base = str_dup(row->base);
-	d->base_ref = str_dup(row->base_ref);
-	if ((row->base && !d->base) || (row->base_ref && !d->base_ref))
-		return -ENOMEM;
-	if (row->base_oid && git_oid_parse(row->base_oid, &d->base_oid) < 0)
-		d->base_oid = GIT_OID_NONE;
 	return 0;
-}
-
-static struct git_ctx dispatch_git(const struct dispatch *d)
-{
-	struct git_ctx ctx = site_git(d->at.site);
-	ctx.cancel_fd = d->cli->signal_fd;
-	ctx.deadline_ms = deadline_after(120000);
-	return ctx;
-}
-
-/* The commit to start from is fixed at the first dispatch: a base that moves later is met at `orch
- * merge`. */
-static int fix_base(struct dispatch *d, struct err *e)
-{
-	struct git_ctx ctx = dispatch_git(d);
-	const struct git_repo *repo = d->at.site->repo;
-	if (d->base_oid.hex[0])
-		return 0;
-	/* base_ref without a commit: the plan was cleaned up, and goes on from there. */
-	const char *ref = d->base ? d->base : d->base_ref ? d->base_ref : repo->head_branch;
-	int r = ref ? git_resolve(&ctx, ref, &d->base_oid, e) : 0;
-	if (!ref)
-		d->base_oid = repo->head;
-	if (r == -ENOENT)
-		e->status = EXIT_NOINPUT;
-	if (r < 0)
-		return r;
-	return store_plan_set_base(
-		d->at.store, d->plan_id, ref ? ref : d->base_oid.hex, d->base_oid.hex, e);
-}
-
-/* What depends on a task would start without its work. */
-static int check_passed(
-	struct dispatch *d, const struct git_ctx *ctx, const struct git_oid *tip, struct err *e)
-{
-	CLEANUP_STRV char **names = NULL;
-	int r = missing_tasks(ctx, d->at.store, d->plan_id, tip, &names, e);
-	if (r < 0 || !names)
-		return r;
-	CLEANUP_STR char *list = strv_join(names, ", ");
-	return err_exit(e, EXIT_DATA,
-		"tasks that have passed are not in orch/%s/integration any more: %s; bring the "
-		"branch back (into a clone: git fetch origin "
-		"'refs/heads/orch/%s/*:refs/heads/orch/%s/*'), or give the plan another name",
-		d->plan, list ? list : "?", d->plan, d->plan);
 }
 
 /* Everything that is wrong, before anything starts. */
@@ -390,32 +348,25 @@ static int look_first(struct dispatch *d)
 	return r < 0 ? cli_error(d->cli, &e) : 0;
 }
 
-/* The branches that the plan's tasks begin at. */
 static int make_ready(struct dispatch *d)
 {
 	struct err e = ERR_INIT;
-	struct git_ctx ctx = dispatch_git(d);
-	struct git_oid tip;
-	bool mended;
-	CLEANUP(closep) int git_lock = -1;
-	int r = git_lock_take(d->at.site->state_dir, GIT_LOCK_WAIT_MS, &git_lock, &e);
-	ctx.lock_fd = git_lock;
-	if (r == 0)
-		r = git_mend_refs(&ctx, &e);
-	if (r == 0)
-		r = fix_base(d, &e);
-	if (r == 0)
-		r = git_integration_tip(&ctx, d->plan, &GIT_OID_NONE, &tip, &mended, &e);
-	if (r == 0)
-		r = check_passed(d, &ctx, tip.hex[0] ? &tip : &d->base_oid, &e);
-	if (r == 0)
-		r = git_integration_ensure(&ctx, d->plan, &d->base_oid, &tip, &e);
-	if (r == -ECANCELED)
-		return 0;
-	return r < 0 ? cli_error(d->cli, &e) : 0;
+	int r = ready_plan(d->at.site, d->at.store, d->plan_id, d->cli->signal_fd, &e);
+	/* A signal: as with look_first. */
+	return r < 0 && r != -ECANCELED ? cli_error(d->cli, &e) : 0;
 }
 
 /* ---- the run ---- */
+
+static struct summary dispatch_summary(const struct dispatch *d, const struct run_halt *halt)
+{
+	return (struct summary){
+		.store = d->at.store,
+		.site = d->at.site,
+		.halt = halt,
+		.harness = d->harness,
+	};
+}
 
 static int finish(struct dispatch *d, struct progress *progress, bool interrupted)
 {
@@ -426,7 +377,8 @@ static int finish(struct dispatch *d, struct progress *progress, bool interrupte
 		err_set(&e, -EPROTO, "the plan ended without a reason");
 		return cli_error(d->cli, &e);
 	}
-	progress_summary(progress, d->at.store, &halt);
+	struct summary summary = dispatch_summary(d, &halt);
+	progress_summary(progress, &summary);
 	return cli_flush(halt_reason_status(halt.reason));
 }
 
@@ -485,8 +437,11 @@ static int wind_down(struct dispatch *d, struct progress *progress, struct run_o
 	e = ERR_INIT;
 	if (run_abandon_units(d->at.site, &e) < 0)
 		(void)cli_error(d->cli, &e);
-	fprintf(stderr, "orch dispatch: everything was ended; `orch dispatch %s` goes on\n",
-		d->plan);
+	struct run_halt halt = {.plan_id = d->plan_id, .plan = d->plan};
+	struct summary summary = dispatch_summary(d, &halt);
+	CLEANUP_STR char *again = summary_command(&summary);
+	fprintf(stderr, "orch dispatch: everything was ended; `%s` goes on\n",
+		again ? again : "orch dispatch");
 	return status;
 }
 
@@ -549,7 +504,5 @@ int cmd_dispatch(struct cli *cli, int argc, char **argv)
 	cli_site_close(&d.at);
 	strv_free(d.targets);
 	run_select_deinit(&d.select);
-	free(d.base);
-	free(d.base_ref);
 	return status;
 }

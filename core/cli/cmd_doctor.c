@@ -37,6 +37,25 @@ static void fact(struct doctor *d, const char *name, const char *fmt, ...)
 	json_object_set_new(d->facts, name, json_text(buf_cstr(&text)));
 }
 
+/* What units will use: what is configured, where it can be had. */
+static void look_at_containment(struct doctor *d)
+{
+	enum config_containment configured = d->at.site->config->orch.containment;
+	const char *name = config_containment_name(configured);
+	struct err why = ERR_INIT;
+	bool asks =
+		configured == CONFIG_CONTAINMENT_AUTO || configured == CONFIG_CONTAINMENT_CGROUP;
+	if (!asks)
+		fact(d, "containment", "%s (as configured)", name);
+	else if (cgroup_probe(&why) == 0)
+		fact(d, "containment", "cgroup");
+	else if (configured == CONFIG_CONTAINMENT_AUTO)
+		fact(d, "containment", "subreaper (no cgroup: %s)", why.msg);
+	else
+		diags_error(
+			&d->diags, NULL, 0, "containment = cgroup cannot be had here: %s", why.msg);
+}
+
 static int look_at_place(struct doctor *d)
 {
 	const struct site *site = d->at.site;
@@ -62,10 +81,7 @@ static int look_at_place(struct doctor *d)
 		fact(d, "engine", "runs, pid %d", engine.pid);
 	else
 		fact(d, "engine", "none runs");
-	if (cgroup_probe(&why) == 0)
-		fact(d, "containment", "cgroup");
-	else
-		fact(d, "containment", "subreaper (no cgroup: %s)", why.msg);
+	look_at_containment(d);
 	struct preflight_room room = preflight_room(site);
 	fact(d, "free", "%lld MiB of memory, %lld MiB of disk",
 		(long long)(room.memory_bytes >> 20), (long long)(room.disk_bytes >> 20));
@@ -124,9 +140,11 @@ static int look_at_plan(void *ctx, const struct plan_row *row)
 	int status = 0;
 	int r = name ? preflight_plan(&p, &d->diags, &status, &each->err) : err_nomem(&each->err);
 	if (r == 0)
-		fact(d, name, "%s, %s", plan_status_name(row->status),
-			d->diags.list.count > before ? "with problems (see below)"
-						     : "could be dispatched");
+		fact(d, name, "%s%s", plan_status_name(row->status),
+			d->diags.list.count > before    ? ", with problems (see below)"
+			: row->status == PLAN_COMPLETED ? ""
+			: row->status == PLAN_DRAFT     ? ", could be dispatched once approved"
+							: ", could be dispatched");
 	return r;
 }
 

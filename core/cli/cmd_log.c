@@ -22,6 +22,7 @@ struct log {
 	struct cli_site at;
 	struct cli_task task;
 	int64_t attempt; /* 0: all; for --raw the newest */
+	bool told;       /* something was printed */
 	bool follow, json, raw;
 	struct log_cursor cursor;
 	enum task_status status;
@@ -102,6 +103,7 @@ static int print_new(struct log *l, struct err *e)
 	if (r < 0)
 		return e->code ? r : err_set(e, r, "cannot print the log");
 	fwrite(buf_cstr(&text), 1, text.len, stdout);
+	l->told |= text.len > 0;
 	return 0;
 }
 
@@ -135,6 +137,9 @@ static int follow(struct log *l)
 			r = print_new(l, &e);
 		if (r < 0)
 			return cli_error(l->cli, &e);
+		if (!l->told && !l->json && !l->cli->quiet)
+			printf("%s/%s: nothing has happened yet\n", l->task.plan, l->task.task);
+		l->told = true;
 		int status = cli_flush(0);
 		if (status || !l->follow || is_over(l->status))
 			return status;

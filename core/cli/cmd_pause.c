@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* orch pause, resume: freeze a task or a whole plan, tools included; orch stop: as Ctrl+C would. */
 #include "cli/commands.h"
+#include "cli/import.h"
 
 #include "base/clock.h"
 #include "base/str.h"
@@ -69,9 +70,10 @@ static int ask_engine(struct pause *p, const char *kind)
 	json_t *result = NULL;
 	json_t *params = json_pack("{s:s, s:I, s:I}", "kind", kind, "plan_id",
 		(json_int_t)p->what.plan_id, "task_id", (json_int_t)p->what.task_id);
-	if (client_call(p->at.engine, "operate", params, deadline_after(ASK_TIMEOUT_MS), &result,
-		    &e) < 0)
+	if (import_ask(&p->at, "operate", params, &result, NULL, &e) < 0) {
+		json_decref(result);
 		return cli_error(p->cli, &e);
+	}
 	const char *refused = json_string_value(json_object_get(result, "refused"));
 	int status = 0;
 	if (refused) {
@@ -106,14 +108,6 @@ static int wait_frozen(struct pause *p)
 		if (!frozen)
 			poll(&engine, 1, LOOK_EVERY_MS); /* its end would be heard at once */
 	}
-	return 0;
-}
-
-static int note_over(void *ctx, const struct task_row *row)
-{
-	bool *over = ctx;
-	*over = row->status == TASK_PASSED || row->status == TASK_ESCALATED ||
-		row->status == TASK_AWAITING_REVIEW;
 	return 0;
 }
 
@@ -184,16 +178,18 @@ static int freeze_alone(struct pause *p, bool paused)
 static int mark(struct pause *p, bool paused)
 {
 	struct err e = ERR_INIT;
-	bool over = false;
+	CLEANUP_STR char *refused = NULL;
+	struct run_request request = {
+		.kind = paused ? EVENT_PAUSE : EVENT_RESUME, .task_id = p->what.task_id};
 	int r;
 	if (p->what.task_id == 0) {
 		r = store_plan_set_paused(p->at.store, p->what.plan_id, paused, &e);
 		return r < 0 ? cli_error(p->cli, &e) : 0;
 	}
-	r = store_task(p->at.store, p->what.task_id, note_over, &over, &e);
-	if (r >= 0 && over)
-		r = err_exit(&e, 1, "'%s/%s' is left as it is: a task that is over cannot be %s",
-			p->what.plan, p->what.task, paused ? "paused" : "resumed");
+	r = run_refuses(p->at.store, &request, &refused, &e);
+	if (r >= 0 && refused)
+		r = err_exit(
+			&e, 1, "'%s/%s' is left as it is: %s", p->what.plan, p->what.task, refused);
 	if (r >= 0)
 		r = store_task_set_paused(p->at.store, p->what.task_id, paused, &e);
 	return r < 0 ? cli_error(p->cli, &e) : 0;

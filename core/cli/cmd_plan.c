@@ -75,6 +75,14 @@ static int note_status(void *ctx, const struct plan_row *row)
 	return 0;
 }
 
+static void tell_approved(const char *plan, enum plan_status before)
+{
+	if (before == PLAN_DRAFT || before == PLAN_APPROVED)
+		printf("plan '%s' is approved\n", plan);
+	else
+		printf("plan '%s' is %s: it was approved before\n", plan, plan_status_name(before));
+}
+
 int cmd_plan_approve(struct cli *cli, int argc, char **argv)
 {
 	const char *name = NULL;
@@ -101,8 +109,7 @@ int cmd_plan_approve(struct cli *cli, int argc, char **argv)
 	if (r < 0)
 		status = cli_error(cli, &e);
 	if (status == 0 && !cli->quiet)
-		printf("plan '%s' is %s\n", plan,
-			now.status == PLAN_DRAFT ? "approved" : plan_status_name(now.status));
+		tell_approved(plan, now.status);
 	cli_site_close(&at);
 	return cli_flush(status);
 }

@@ -246,8 +246,7 @@ const struct cli_command cli_commands[] = {
 		.name = "approve",
 		.args = "[PLAN/]TASK [--override] [--reason=TEXT] [--json]",
 		.summary = "let a task that awaits review pass: its work is merged",
-		.help = "--override takes the last commit of a failed or escalated task as it is, "
-			"and "
+		.help = "--override takes the last commit of an escalated task as it is, and "
 			"needs a reason.\nExit status 1: the task's state does not allow it, or "
 			"its work "
 			"could not be merged\n(a conflict, or a red merge); 130: interrupted, the "
@@ -298,7 +297,7 @@ const struct cli_command cli_commands[] = {
 		.summary = "stop what the running engine does, as Ctrl+C in it would",
 		.help = "Agents are asked to end and their work is kept; `orch dispatch` goes on "
 			"later. "
-			"Without\na running engine: exit status 69.",
+			"Exit status\n69: no engine runs; 66: it does not work on that plan.",
 		.run = cmd_stop,
 	},
 	{

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/decide.h"
+#include "cli/import.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "run/json_text.h"
-#include "server/client.h"
 
 #include <poll.h>
 #include <string.h>
 
-#define ASK_TIMEOUT_MS 30000
-#define LOOK_EVERY_MS  100
+#define LOOK_EVERY_MS 100
 
 static int note_task(void *ctx, const struct task_row *row)
 {
@@ -26,6 +25,7 @@ static int note_plan(void *ctx, const struct plan_row *row)
 {
 	struct decide *d = ctx;
 	d->plan = row->status;
+	d->worktrees = row->worktrees;
 	return 0;
 }
 
@@ -84,9 +84,10 @@ static int decide_ask(struct decide *d, enum engine_event_kind kind, const char 
 	json_t *params = json_pack("{s:s, s:I, s:I, s:s?, s:b}", "kind", kind_name(kind), "plan_id",
 		(json_int_t)d->task.plan_id, "task_id", (json_int_t)d->task.task_id, "text", text,
 		"carry", carry);
-	if (client_call(d->at.engine, "operate", params, deadline_after(ASK_TIMEOUT_MS), &result,
-		    &e) < 0)
+	if (import_ask(&d->at, "operate", params, &result, NULL, &e) < 0) {
+		json_decref(result);
 		return cli_error(d->cli, &e);
+	}
 	const char *refused = json_string_value(json_object_get(result, "refused"));
 	int status = read_state(d);
 	if (status == 0 && refused) {
@@ -110,6 +111,21 @@ static int decide_ask(struct decide *d, enum engine_event_kind kind, const char 
 	return status;
 }
 
+/* What the stored state does not allow begins nothing. */
+static int refuses(struct decide *d, const struct run_request *request)
+{
+	struct err e = ERR_INIT;
+	CLEANUP_STR char *refused = NULL;
+	if (run_refuses(d->at.store, request, &refused, &e) < 0)
+		return cli_error(d->cli, &e);
+	if (refused) {
+		d->refused = true;
+		free(d->text);
+		d->text = TAKE(refused);
+	}
+	return 0;
+}
+
 int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, bool carry,
 	enum engine_admit admit)
 {
@@ -126,6 +142,9 @@ int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, 
 	};
 	struct run_request request = {
 		.kind = kind, .task_id = d->task.task_id, .text = text, .carry = carry};
+	int status = refuses(d, &request);
+	if (status || d->refused)
+		return status;
 	int r = run_new(&options, &run, &e);
 	if (r == 0)
 		r = run_add_plan(run, d->task.plan_id, admit, 0, &e);
@@ -136,7 +155,7 @@ int decide_run(struct decide *d, enum engine_event_kind kind, const char *text, 
 	if (r < 0)
 		return cli_error(d->cli, &e);
 	d->interrupted = run_interrupted(run);
-	int status = read_state(d);
+	status = read_state(d);
 	if (status == 0 && refused) {
 		d->refused = true;
 		free(d->text);

@@ -14,6 +14,7 @@ struct decide {
 	enum task_status from; /* before the decision */
 	enum task_status to;   /* after it */
 	enum plan_status plan;
+	bool worktrees; /* of the plan */
 	bool refused;
 	bool interrupted;
 	char *text; /* why it was refused, else the task's reason; owned; NULL: none */

@@ -89,7 +89,9 @@ static int leading_options(struct cli *cli, int argc, char **argv, int *ret_at)
 	static const struct option options[] = {CLI_OPTIONS};
 	int val;
 	cli->verb = "";
-	while ((val = getopt_long(argc, argv, "+C:qh", options, NULL)) != -1) {
+	opterr = 0; /* what is wrong is said below */
+	while ((val = getopt_long(argc, argv, "+:C:qh", options, NULL)) != -1) {
+		CLEANUP_BUF struct buf mistake = BUF_INIT;
 		enum log_level level;
 		switch (val) {
 		case 'C':
@@ -118,6 +120,8 @@ static int leading_options(struct cli *cli, int argc, char **argv, int *ret_at)
 			print_commands(stdout);
 			return cli_flush(0);
 		default:
+			cli_describe_mistake(val, argv[optind - 1], options, &mistake);
+			fprintf(stderr, "orch: %s\n", buf_cstr(&mistake));
 			print_commands(stderr);
 			return EXIT_USAGE;
 		}

@@ -6,7 +6,6 @@
 #include "base/str.h"
 #include "base/vec.h"
 #include "cli/cli.h"
-#include "cli/waiting.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -245,108 +244,15 @@ bool progress_halted(const struct progress *p, struct run_halt *ret)
 	return p->halted;
 }
 
-/* ---- the summary ---- */
+/* ---- the end ---- */
 
-struct summary {
-	int64_t counts[TASK_STATUS_COUNT];
-	enum progress_mode mode;
-	bool worktrees;
-};
-
-static int count_task(void *ctx, const struct task_row *row)
+void progress_summary(struct progress *p, struct summary *s)
 {
-	struct summary *s = ctx;
-	s->counts[row->status]++;
-	return 0;
-}
-
-static int note_worktrees(void *ctx, const struct plan_row *row)
-{
-	struct summary *s = ctx;
-	s->worktrees = row->worktrees;
-	return 0;
-}
-
-static void summary_json(const struct summary *s, const struct run_halt *halt)
-{
-	json_t *tasks = json_object();
-	for (int i = 0; i < TASK_STATUS_COUNT; i++)
-		if (s->counts[i])
-			json_object_set_new(tasks, task_status_name((enum task_status)i),
-				json_integer(s->counts[i]));
-	json_t *line = json_pack("{s:i, s:s, s:s, s:s, s:i, s:o}", "version", 1, "type", "halt",
-		"plan", halt->plan, "reason", halt_reason_name(halt->reason), "exit_status",
-		halt_reason_status(halt->reason), "tasks", tasks);
-	if (cli_put_json(line) < 0)
-		log_warning("out of memory: a line of the output is missing");
-}
-
-static void summary_next(const struct run_halt *halt)
-{
-	switch (halt->reason) {
-	case HALT_REVIEW_REQUIRED:
-		printf("next: `orch gate %s/TASK` shows the results; `orch approve` or `orch "
-		       "reject "
-		       "--reason TEXT` decides\n",
-			halt->plan);
-		break;
-	case HALT_FAILED:
-	case HALT_TARGET_BLOCKED:
-		printf("next: `orch log %s/TASK` tells what happened; `orch retry %s/TASK`, then "
-		       "`orch "
-		       "dispatch %s`\n",
-			halt->plan, halt->plan, halt->plan);
-		break;
-	case HALT_COMPLETED:
-	case HALT_TARGET_COMPLETED:
-		break;
-	default:
-		printf("next: `orch dispatch %s` goes on\n", halt->plan);
-		break;
-	}
-}
-
-void progress_summary(struct progress *p, struct store *s, const struct run_halt *halt)
-{
-	struct summary sum = {.mode = p->mode};
-	struct err e = ERR_INIT;
 	if (p->mode == PROGRESS_LIVE)
 		live_erase(p);
-	if (store_each_task(s, halt->plan_id, count_task, &sum, &e) < 0 ||
-		store_plan(s, halt->plan_id, note_worktrees, &sum, &e) < 0) {
-		fprintf(stderr, "orch: %s\n", e.msg);
-		return;
-	}
-	if (p->mode == PROGRESS_JSON) {
-		summary_json(&sum, halt);
-		return;
-	}
-	if (p->mode == PROGRESS_QUIET && halt_reason_status(halt->reason) == 0)
-		return;
-	printf("\nplan %s: %s", halt->plan, halt_reason_name(halt->reason));
-	for (int i = 0; i < HALT_COUNT; i++)
-		if (halt->also & (1U << i))
-			printf(", %s", halt_reason_name((enum halt_reason)i));
-	const char *sep = " (";
-	for (int i = 0; i < TASK_STATUS_COUNT; i++) {
-		if (!sum.counts[i])
-			continue;
-		printf("%s%lld %s", sep, (long long)sum.counts[i],
-			task_status_name((enum task_status)i));
-		sep = ", ";
-	}
-	puts(sep[0] == ',' ? ")" : "");
-	if (halt->reason != HALT_COMPLETED && waiting_print(stdout, s, halt->plan_id, &e) < 0)
-		fprintf(stderr, "orch: %s\n", e.msg);
-	if (halt->reason == HALT_NO_MATCHING_TASKS)
-		puts("nothing to do: no task of the plan is let through by --only");
-	if (halt->reason == HALT_FILTER_EXHAUSTED)
-		puts("nothing more to do among the tasks that --only lets through");
-	if (halt->reason == HALT_COMPLETED && p->changes == 0)
-		puts("nothing to do: every task has passed already");
-	if (sum.worktrees && sum.counts[TASK_PASSED] > 0)
-		printf("work: branch orch/%s/integration; `orch merge %s` brings it into its "
-		       "base\n",
-			halt->plan, halt->plan);
-	summary_next(halt);
+	s->idle = p->changes == 0;
+	if (p->mode == PROGRESS_JSON)
+		summary_json(s);
+	else if (p->mode != PROGRESS_QUIET || halt_reason_status(s->halt->reason) != 0)
+		summary_text(s);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a dispatch shows while it runs: a block of live lines on a terminal (one per task under way:
- * state, elapsed time, last message), plain lines elsewhere, JSON lines with --json; and the
- * summary at its end.
+ * state, elapsed time, last message), plain lines elsewhere, JSON lines with --json.
  */
 #ifndef CLI_PROGRESS_H
 #define CLI_PROGRESS_H
 
+#include "cli/summary.h"
 #include "run/run.h"
 
 enum progress_mode {
@@ -27,7 +27,7 @@ struct run_listener progress_listener(struct progress *p);
 /* Whether the plan has halted, and how. */
 bool progress_halted(const struct progress *p, struct run_halt *ret);
 
-/* The last lines: how the plan ended, what needs a person, where the work is, what to type next. */
-void progress_summary(struct progress *p, struct store *s, const struct run_halt *halt);
+/* The last lines, after whatever is on the screen. */
+void progress_summary(struct progress *p, struct summary *s);
 
 #endif

@@ -135,21 +135,42 @@ static void print_group(FILE *out, const struct waiting *w, enum group group)
 		fprintf(out, "  and %zu more\n", listed - LISTED_MAX);
 }
 
-int waiting_print(FILE *out, struct store *s, int64_t plan_id, struct err *e)
+static int look(struct waiting *w, struct store *s, int64_t plan_id)
 {
-	struct waiting w = {.err = e};
-	int r = store_each_task(s, plan_id, note_task, &w, e);
-	if (r == 0 && w.items.count > 0)
-		qsort(w.items.items, w.items.count, sizeof(*w.items.items), by_id);
-	if (r == 0)
-		r = store_each_edge(s, plan_id, note_edge, &w, e);
-	for (int group = 0; r == 0 && group < GROUP_COUNT; group++)
-		print_group(out, &w, (enum group)group);
-	vec_foreach(it, &w.items) {
+	int r = store_each_task(s, plan_id, note_task, w, w->err);
+	if (r == 0 && w->items.count > 0)
+		qsort(w->items.items, w->items.count, sizeof(*w->items.items), by_id);
+	return r == 0 ? store_each_edge(s, plan_id, note_edge, w, w->err) : r;
+}
+
+static void waiting_deinit(struct waiting *w)
+{
+	vec_foreach(it, &w->items) {
 		free(it->name);
 		free(it->reason);
 		buf_deinit(&it->needs);
 	}
-	VEC_FREE(&w.items);
+	VEC_FREE(&w->items);
+}
+
+int waiting_print(FILE *out, struct store *s, int64_t plan_id, struct err *e)
+{
+	CLEANUP(waiting_deinit) struct waiting w = {.err = e};
+	int r = look(&w, s, plan_id);
+	for (int group = 0; r == 0 && group < GROUP_COUNT; group++)
+		print_group(out, &w, (enum group)group);
+	return r;
+}
+
+int waiting_count(struct store *s, int64_t plan_id, struct waiting_counts *ret, struct err *e)
+{
+	CLEANUP(waiting_deinit) struct waiting w = {.err = e};
+	int r = look(&w, s, plan_id);
+	*ret = (struct waiting_counts){0};
+	vec_foreach(it, &w.items) {
+		enum group group = group_of(it);
+		ret->person += group == GROUP_PERSON;
+		ret->next += group == GROUP_CUT_OFF || (group == GROUP_READY && !it->paused);
+	}
 	return r;
 }

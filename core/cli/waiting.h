@@ -11,6 +11,13 @@
 
 #include <stdio.h>
 
+struct waiting_counts {
+	size_t person; /* wait for a person's word on their work */
+	size_t next;   /* go on with the next dispatch, or could start with it */
+};
+
+int waiting_count(
+	struct store *s, int64_t plan_id, struct waiting_counts *ret, struct err *e) MUST_CHECK;
 int waiting_print(FILE *out, struct store *s, int64_t plan_id, struct err *e) MUST_CHECK;
 
 #endif

@@ -171,6 +171,9 @@ void task_enter(struct engine *e, struct engine_task *t, enum engine_mode mode, 
 {
 	enum engine_mode from = t->mode;
 	count_mode(e, t, mode);
+	/* What is over cannot be resumed, and needs no mark. */
+	if (mode == MODE_PASSED || mode == MODE_ESCALATED || mode == MODE_REVIEW)
+		t->paused = false;
 	if (mode_status[from] == mode_status[mode])
 		return;
 	struct engine_action *a = action_add_task(e, ACT_SAVE_TASK, t);
@@ -366,7 +369,7 @@ static void task_begin(struct engine *e, struct engine_task *t)
 		task_enter(e, t, MODE_PENDING, NO_REASON);
 		break;
 	case MODE_FAILED:
-		if (p->init.admit != ADMIT_NONE)
+		if (p->init.admit == ADMIT_ALL)
 			task_enter(e, t, MODE_PENDING, NO_REASON);
 		break;
 	case MODE_CHECKABLE: {
@@ -493,7 +496,7 @@ static int admit_more(struct engine *e, uint32_t plan, enum engine_admit admit, 
 	vec_foreach(t, &e->tasks) {
 		if (t->plan != plan)
 			continue;
-		if (t->mode == MODE_FAILED)
+		if (t->mode == MODE_FAILED && p->init.admit == ADMIT_ALL)
 			task_enter(e, t, MODE_PENDING, NO_REASON);
 		task_make_ready(e, t);
 	}

@@ -347,8 +347,9 @@ void engine_actions_reset(struct engine_actions *a);
 
 /*
  * Starts what was added since the last call (a plan is added as a whole, between two steps).
- * Appends to *actions what is to be done first (failed tasks of interrupted runs become pending,
- * assigned ones that never ran too, gates and merges are done anew).
+ * Appends to *actions what is to be done first (failed tasks of interrupted runs become pending
+ * where new attempts are admitted, assigned ones that never ran in any case; gates and merges are
+ * done anew).
  */
 int engine_begin(struct engine *e, int64_t now, struct engine_actions *actions) MUST_CHECK;
 /*
@@ -396,6 +397,14 @@ int64_t engine_next_time(const struct engine *e);
 bool engine_plan_is_over(const struct engine *e, uint32_t plan);
 /* That is so of every plan. */
 bool engine_is_done(const struct engine *e);
+
+/*
+ * Whether an operator's event about a task in that mode would be refused, and why. `has_work`: the
+ * newest attempt's tree is committed, or none need be.
+ */
+#define ENGINE_REFUSAL_MAX 200
+bool engine_refuses(enum engine_mode mode, enum engine_event_kind kind, bool has_work,
+	char ret[ENGINE_REFUSAL_MAX]);
 
 /* Views; pointers are valid until the next engine_add_*. */
 const struct engine_task *engine_task(const struct engine *e, uint32_t task);

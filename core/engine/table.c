@@ -248,13 +248,14 @@ static void refuse(struct engine *e, struct engine_task *t, const char *text)
 	action_say(e, action_add_task(e, ACT_REFUSE, t), text);
 }
 
+static const char no_work[] = "its last attempt left no commit that could be taken";
+
 static void override(struct engine *e, struct engine_task *t, const struct engine_event *ev)
 {
-	if (task_plan(e, t)->init.worktrees && !t->has_commit) {
-		refuse(e, t, "its last attempt left no commit that could be taken");
-		return;
-	}
-	approve(e, t, ev);
+	if (task_plan(e, t)->init.worktrees && !t->has_commit)
+		refuse(e, t, no_work);
+	else
+		approve(e, t, ev);
 }
 
 static void reject(struct engine *e, struct engine_task *t, const struct engine_event *ev)
@@ -325,7 +326,8 @@ static const char *const event_names[EVENT_TASK_COUNT] = {
 #undef X
 };
 
-static void refused(struct engine *e, struct engine_task *t, const struct engine_event *ev)
+static void say_refused(
+	enum engine_mode mode, enum engine_event_kind kind, char ret[ENGINE_REFUSAL_MAX])
 {
 	static const char *const needs[EVENT_TASK_COUNT] = {
 		[EVENT_APPROVE] = "only a task that awaits review can be approved",
@@ -335,9 +337,14 @@ static void refused(struct engine *e, struct engine_task *t, const struct engine
 		[EVENT_PAUSE] = "a task that is over cannot be paused",
 		[EVENT_RESUME] = "a task that is over cannot be resumed",
 	};
-	char text[200];
-	snprintf(text, sizeof(text), "it is %s; %s",
-		task_status_name(engine_mode_status((enum engine_mode)t->mode)), needs[ev->kind]);
+	snprintf(ret, ENGINE_REFUSAL_MAX, "it is %s; %s",
+		task_status_name(engine_mode_status(mode)), needs[kind]);
+}
+
+static void refused(struct engine *e, struct engine_task *t, const struct engine_event *ev)
+{
+	char text[ENGINE_REFUSAL_MAX];
+	say_refused((enum engine_mode)t->mode, ev->kind, text);
 	refuse(e, t, text);
 }
 
@@ -360,7 +367,7 @@ static const cell_fn table[MODE_COUNT][EVENT_TASK_COUNT] = {
 [MODE_MERGEABLE]  = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_MERGING]    = {WRONG,    STALE,   STALE,          WRONG,     WRONG, merged, REFUSED, REFUSED,  REFUSED, REFUSED, pause_running,  resume_running},
 [MODE_PASSED]     = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, REFUSED, REFUSED,        REFUSED},
-[MODE_FAILED]     = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, override, REFUSED, retry,   pause_pending,  resume_pending},
+[MODE_FAILED]     = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, REFUSED,  REFUSED, retry,   pause_pending,  resume_pending},
 [MODE_ESCALATED]  = {WRONG,    STALE,   STALE,          WRONG,     WRONG, WRONG,  REFUSED, override, REFUSED, retry,   REFUSED,        REFUSED},
 };
 /* clang-format on */
@@ -376,4 +383,18 @@ int table_dispatch(
 			(long long)t->id);
 	cell(e, t, ev);
 	return 0;
+}
+
+bool engine_refuses(enum engine_mode mode, enum engine_event_kind kind, bool has_work,
+	char ret[ENGINE_REFUSAL_MAX])
+{
+	if (kind >= EVENT_TASK_COUNT)
+		return false;
+	if (table[mode][kind] == REFUSED)
+		say_refused(mode, kind, ret);
+	else if (table[mode][kind] == override && !has_work)
+		snprintf(ret, ENGINE_REFUSAL_MAX, "%s", no_work);
+	else
+		return false;
+	return true;
 }

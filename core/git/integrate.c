@@ -13,15 +13,24 @@
 #define MOVED_MAX    5
 #define MAX_MESSAGES ((size_t)64 << 10)
 
-int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
-	struct git_oid *ret_tip, struct err *e)
+int git_integration_find(
+	const struct git_ctx *ctx, const char *plan, struct git_oid *ret_tip, struct err *e)
 {
 	CLEANUP_STR char *ref = git_ref_integration(plan);
 	if (!ref)
 		return err_nomem(e);
-	const char *const revs[] = {ref};
+	struct err why = ERR_INIT;
+	*ret_tip = GIT_OID_NONE;
+	int r = git_resolve(ctx, ref, ret_tip, &why);
+	return r < 0 && r != -ENOENT ? err_set(e, r, "%s", why.msg) : 0;
+}
+
+int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
+	struct git_oid *ret_tip, struct err *e)
+{
+	CLEANUP_STR char *ref = git_ref_integration(plan);
 	struct git_oid tip;
-	int r = git_resolve_many(ctx, revs, 1, &tip, e);
+	int r = ref ? git_integration_find(ctx, plan, &tip, e) : err_nomem(e);
 	if (r == 0 && !tip.hex[0]) {
 		struct git_ref_update u = {.ref = ref, .new = *base};
 		r = git_refs_update(ctx, &u, 1, "orch: integration branch", e);
@@ -52,13 +61,11 @@ int git_integration_tip(const struct git_ctx *ctx, const char *plan, const struc
 	if (!ref)
 		return err_nomem(e);
 	for (int try = 0; try < MOVED_MAX; try++) {
-		struct err missing = ERR_INIT;
-		struct git_oid tip = GIT_OID_NONE;
+		struct git_oid tip;
 		bool lost = false;
-		int r = git_resolve(ctx, ref, &tip, &missing);
-		if (r < 0 && r != -ENOENT)
-			return err_set(e, r, "%s", missing.msg);
-		r = has_lost(ctx, &tip, known, &lost, e);
+		int r = git_integration_find(ctx, plan, &tip, e);
+		if (r == 0)
+			r = has_lost(ctx, &tip, known, &lost, e);
 		if (r < 0)
 			return r;
 		if (!lost) {

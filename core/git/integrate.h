@@ -8,6 +8,9 @@
 
 #include "git/git.h"
 
+/* Where orch/<plan>/integration is; "": there is none. */
+int git_integration_find(const struct git_ctx *ctx, const char *plan, struct git_oid *ret_tip,
+	struct err *e) MUST_CHECK;
 /* Makes orch/<plan>/integration at base unless it exists; *ret_tip is where it is. */
 int git_integration_ensure(const struct git_ctx *ctx, const char *plan, const struct git_oid *base,
 	struct git_oid *ret_tip, struct err *e) MUST_CHECK;

@@ -42,18 +42,11 @@ static int set_task_key(
 	struct task *t, const struct key_spec *spec, const char *value, struct buf *why)
 {
 	bool work = str_eq(spec->key, "prompt") || str_eq(spec->key, "command");
-	if (work && !*value) {
+	if (work && !*value && !(t->prompt && t->command)) {
 		buf_addf(why, "expected a value: a task has a prompt or a command");
 		return -EINVAL;
 	}
-	bool both = t->prompt && t->command;
-	int r = set_or_reset(spec, t, value, why);
-	if (r == 0 && work && !both) {
-		char **other = str_eq(spec->key, "prompt") ? &t->command : &t->prompt;
-		freep(other);
-		*other = NULL;
-	}
-	return r;
+	return set_or_reset(spec, t, value, why);
 }
 
 static int set_plan_key(
@@ -71,13 +64,17 @@ static int set_plan_key(
 	return r;
 }
 
-static int unknown_key(const struct key_table *table, const char *key, struct err *e)
+/* With the key that was meant, most likely, else with all there are. */
+static int unknown_key(
+	const struct key_table *table, const char *of, const char *key, struct err *e)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	struct suggestion near = SUGGESTION(key);
 	suggest_keys(&near, table);
 	buf_addf(&text, "unknown key '%s'", key);
 	suggest_add(&near, &text);
+	for (size_t i = 0; !near.best && i < table->count; i++)
+		buf_addf(&text, "%s%s", i ? ", " : of, table->keys[i].key);
 	return err_exit(e, EXIT_DATA, "%s", buf_cstr(&text));
 }
 
@@ -116,7 +113,8 @@ int plan_set(struct plan *p, const char *task, const char *key, const char *valu
 	const struct key_table *table = task ? &task_keys : &plan_keys;
 	const struct key_spec *spec = key_find(table, key);
 	if (!spec)
-		return unknown_key(table, key, e);
+		return unknown_key(table,
+			task ? "; the keys of a task are " : "; the keys of a plan are ", key, e);
 	if (!utf8_is_valid(value, strlen(value)))
 		return err_exit(e, EXIT_DATA, "%s: expected UTF-8", key);
 	void *object = task ? (void *)&p->tasks.items[at] : (void *)p;

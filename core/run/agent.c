@@ -280,6 +280,20 @@ static int store_exit(struct live *l, const struct unit_exit *x, struct err *e)
 	return code < 0 ? code : store_unit_end(r->store, l->unit_id, run_now(r), e);
 }
 
+/* Where its harness gives no reason for how it went. */
+static const char *bare_reason(enum outcome outcome, const struct unit_exit *x, char ret[64])
+{
+	if (x->cause != CAUSE_EXITED || outcome == OUTCOME_OK || outcome == OUTCOME_NOT_NEEDED)
+		return NULL;
+	if (x->signal > 0)
+		snprintf(ret, 64, "the agent was ended by signal %lld", (long long)x->signal);
+	else if (x->exit_code >= 0)
+		snprintf(ret, 64, "the agent ended with status %lld", (long long)x->exit_code);
+	else
+		snprintf(ret, 64, "its harness does not say why");
+	return ret;
+}
+
 static bool found_no_room(struct run *r, const struct unit_exit *x)
 {
 	struct err err = ERR_INIT;
@@ -308,6 +322,9 @@ void agent_over(struct live *l, int unit_dirfd_, struct unit_exit *x)
 	if (x->cause == CAUSE_KILLED && !str_eq(x->text, UNIT_EXIT_ORPHANED))
 		text = outcome == OUTCOME_OVER_BUDGET ? "ended because its token budget is spent"
 						      : "ended by a request to stop";
+	char bare[64];
+	if (!text || !text[0])
+		text = bare_reason(outcome, x, bare);
 	struct engine_event ev = {
 		.kind = EVENT_ENDED,
 		.task = l->index,

@@ -82,6 +82,14 @@ static int write_change(struct store *s, int64_t id, const struct plan *to, stru
 	return r;
 }
 
+/* An unset base was fixed at the first dispatch; a file that names it (an export does) changes
+ * nothing. */
+static int note_base(void *ctx, const struct plan_row *row)
+{
+	struct plan *from = ctx;
+	return from->base ? 0 : str_replace(&from->base, row->base_ref);
+}
+
 int change_plan(
 	struct store *s, int64_t id, const struct plan *to, char ***ret_refused, struct err *e)
 {
@@ -90,6 +98,10 @@ int change_plan(
 	struct plan_diff diff = PLAN_DIFF_INIT;
 	*ret_refused = NULL;
 	int r = load_stored(s, id, &from, e);
+	if (r == 0 && to->base)
+		r = store_plan(s, id, note_base, from, e);
+	if (r < 0 && !e->code)
+		r = err_nomem(e);
 	if (r == 0 && plan_diff(from, to, &diff) < 0)
 		r = err_nomem(e);
 	if (r == 0)

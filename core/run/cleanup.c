@@ -19,6 +19,9 @@ struct cleaning {
 	char *base_ref;
 	struct git_oid base;
 	bool worktrees;
+	/* What keeps the work: tasks by their state; passed ones, and the integration branch, by a
+	 * merge. The first of each is named. */
+	char *first[TASK_STATUS_COUNT];
 };
 
 void cleanup_deinit(struct cleanup *u)
@@ -53,10 +56,15 @@ static int check_task(void *ctx, const struct task_row *row)
 	return 0;
 }
 
+struct newest {
+	int64_t number;
+	enum task_status status;
+};
+
 static int note_newest(void *ctx, const struct task_row *row)
 {
-	int64_t *number = ctx;
-	*number = row->attempt;
+	struct newest *n = ctx;
+	*n = (struct newest){.number = row->attempt, .status = row->status};
 	return 0;
 }
 
@@ -68,15 +76,17 @@ static int note_start(void *ctx, const struct attempt_row *row)
 
 /* Whether a task's branch changes anything against the commit that its attempt began at. */
 static int holds_work(struct cleaning *c, const char *task, const struct git_oid *tip,
-	bool *ret_holds, struct err *e)
+	enum task_status *ret_status, bool *ret_holds, struct err *e)
 {
-	int64_t id = 0, number = 0;
+	int64_t id = 0;
+	struct newest newest = {.status = TASK_PASSED};
 	struct git_oid start = GIT_OID_NONE;
 	int r = store_task_id(c->u->store, c->u->plan_id, task, &id, e);
 	if (r == 0 && id)
-		r = store_task(c->u->store, id, note_newest, &number, e);
-	if (r == 0 && number)
-		r = store_attempt(c->u->store, id, number, note_start, &start, e);
+		r = store_task(c->u->store, id, note_newest, &newest, e);
+	if (r == 0 && newest.number)
+		r = store_attempt(c->u->store, id, newest.number, note_start, &start, e);
+	*ret_status = newest.status;
 	*ret_holds = true;
 	if (r < 0 || !start.hex[0])
 		return r < 0 ? r : 0;
@@ -91,12 +101,18 @@ static int check_refs(struct cleaning *c, const struct git_plan_refs *refs, stru
 	if (!tasks)
 		return err_nomem(e);
 	vec_foreach(ref, &refs->list) {
+		enum task_status status = TASK_PASSED;
+		const char *task = NULL;
 		bool holds = true;
 		int r = 0;
 		if (ref->merged || !str_starts(ref->ref, heads))
 			continue;
-		if (str_starts(ref->ref, tasks))
-			r = holds_work(c, ref->ref + strlen(tasks), &ref->oid, &holds, e);
+		if (str_starts(ref->ref, tasks)) {
+			task = ref->ref + strlen(tasks);
+			r = holds_work(c, task, &ref->oid, &status, &holds, e);
+		}
+		if (r == 0 && holds && !c->first[status])
+			r = str_replace(&c->first[status], task ? task : "") < 0 ? err_nomem(e) : 0;
 		if (r == 0 && holds)
 			r = complain(c, str_printf("branch '%s' is not merged into '%s'",
 						ref->ref + sizeof(heads) - 1,
@@ -105,6 +121,49 @@ static int check_refs(struct cleaning *c, const struct git_plan_refs *refs, stru
 			return r;
 	}
 	return 0;
+}
+
+static void add_way(struct buf *out, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void add_way(struct buf *out, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	buf_adds(out, out->len ? ", " : "");
+	buf_addv(out, fmt, ap);
+	va_end(ap);
+}
+
+/* What keeps the work, of each kind that there is. */
+static void describe_ways(const struct cleaning *c, struct buf *out)
+{
+	const char *plan = c->u->plan;
+	const char *stuck = c->first[TASK_ESCALATED], *review = c->first[TASK_AWAITING_REVIEW];
+	if (c->first[TASK_PASSED])
+		add_way(out, "`orch merge %s` keeps %s", plan,
+			stuck || review ? "what has passed" : "it");
+	if (review)
+		add_way(out, "`orch approve %s/%s` takes what awaits review", plan, review);
+	if (stuck)
+		add_way(out,
+			"`orch retry %s/%s` or `orch approve %s/%s --override` goes on with what "
+			"is escalated",
+			plan, stuck, plan, stuck);
+	for (int i = 0; i < TASK_STATUS_COUNT; i++) {
+		if (!c->first[i] || i == TASK_PASSED || i == TASK_ESCALATED ||
+			i == TASK_AWAITING_REVIEW)
+			continue;
+		add_way(out, "`orch dispatch %s` goes on with what is not done", plan);
+		break;
+	}
+}
+
+static int refuse(const struct cleaning *c, struct err *e)
+{
+	CLEANUP_BUF struct buf ways = BUF_INIT;
+	describe_ways(c, &ways);
+	return err_exit(e, 1,
+		"plan '%s' has work that would be lost (above); %s%s--force gives it up",
+		c->u->plan, buf_cstr(&ways), ways.len ? ", " : "");
 }
 
 /* ---- removing ---- */
@@ -190,10 +249,7 @@ static int clean(struct cleaning *c, struct err *e)
 	if (r < 0)
 		return r;
 	if (u->unsafe && !u->force)
-		return err_exit(e, 1,
-			"plan '%s' has work that would be lost (above); `orch merge %s` keeps it, "
-			"--force gives it up",
-			u->plan, u->plan);
+		return refuse(c, e);
 	r = remove_worktrees(c, &u->worktrees, e);
 	if (r == 0)
 		r = delete_refs(c, &refs, e);
@@ -210,6 +266,8 @@ int cleanup_run(struct cleanup *u, struct err *e)
 	c.ctx.deadline_ms = deadline_after(GIT_TIMEOUT_MS);
 	int r = clean(&c, e);
 	free(c.base_ref);
+	for (int i = 0; i < TASK_STATUS_COUNT; i++)
+		free(c.first[i]);
 	return r;
 }
 

@@ -122,7 +122,10 @@ int preflight_harness(const struct site *site, const char *name, struct diags *d
 	*ret_text = NULL;
 	if (!path || collect_settings(h, &settings) < 0)
 		return -ENOMEM;
-	int r = plugin_find(path, config_harness_plugin(site->config, name), &file, &why);
+	const char *plugin = config_harness_plugin(site->config, name);
+	int r = plugin_find(path, plugin, &file, &why);
+	/* It says so itself, of the plugin. */
+	bool named = r > 0 && str_eq(plugin, name);
 	CLEANUP(plugin_report_deinit) struct plugin_report report = PLUGIN_REPORT_INIT;
 	int64_t timeout = site->config->orch.callback_timeout_ms;
 	struct plugin_probe_args args = {
@@ -140,7 +143,8 @@ int preflight_harness(const struct site *site, const char *name, struct diags *d
 		return 0;
 	}
 	if (r != 0) {
-		diags_warning(d, NULL, 0, "harness '%s': %s; its tasks will fail", name, why.msg);
+		diags_warning(d, NULL, 0, "%s%s%s%s; its tasks will fail", named ? "" : "harness '",
+			named ? "" : name, named ? "" : "': ", why.msg);
 		return 0;
 	}
 	tell_check(name, &report, d);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What people ask of an engine while it runs: stop, decide on a task, dispatch a further plan. */
+#include "base/str.h"
 #include "run/change.h"
 #include "run/cleanup.h"
 #include "run/hold.h"
@@ -101,6 +102,70 @@ static int store_pause(struct run *r, const struct run_request *request, bool pa
 	}
 }
 
+/* What is stored of a task, and of its plan. */
+struct asked {
+	enum task_status status;
+	int64_t plan_id;
+	bool has_commit, worktrees;
+};
+
+static int note_asked(void *ctx, const struct task_row *row)
+{
+	struct asked *a = ctx;
+	*a = (struct asked){
+		.status = row->status, .plan_id = row->plan_id, .has_commit = row->has_commit};
+	return 0;
+}
+
+static int note_asked_plan(void *ctx, const struct plan_row *row)
+{
+	struct asked *a = ctx;
+	a->worktrees = row->worktrees;
+	return 0;
+}
+
+int run_refuses(
+	struct store *s, const struct run_request *request, char **ret_refused, struct err *e)
+{
+	struct asked a = {0};
+	char text[ENGINE_REFUSAL_MAX];
+	*ret_refused = NULL;
+	int code = request->task_id ? store_task(s, request->task_id, note_asked, &a, e) : 1;
+	if (code == 0)
+		code = store_plan(s, a.plan_id, note_asked_plan, &a, e);
+	if (code != 0)
+		return code < 0 ? code : 0;
+	if (!engine_refuses(engine_mode_found(a.status, true), request->kind,
+		    a.has_commit || !a.worktrees, text))
+		return 0;
+	*ret_refused = str_dup(text);
+	return *ret_refused ? 0 : err_nomem(e);
+}
+
+static int copy_plan_name(void *ctx, const struct plan_row *row)
+{
+	char **ret = ctx;
+	*ret = str_dup(row->name);
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* Of a plan that this engine does not work on there is nothing to stop. */
+static int check_under_way(const struct run *r, int64_t plan_id, struct err *e)
+{
+	struct rplan *asked = loaded_plan(r, plan_id);
+	CLEANUP_BUF struct buf names = BUF_INIT;
+	if (asked && !engine_plan_is_over(r->engine, asked->index))
+		return 0;
+	vec_foreach(p, &r->plans)
+		if (!engine_plan_is_over(r->engine, (*p)->index))
+			buf_addf(&names, "%s%s", names.len ? ", " : "; under way: ", (*p)->name);
+	CLEANUP_STR char *name = NULL;
+	int code = store_plan(r->store, plan_id, copy_plan_name, &name, e);
+	return code < 0 ? code
+			: err_exit(e, EXIT_NOINPUT, "plan '%s' is not under way%s",
+				  name ? name : "?", names.len ? buf_cstr(&names) : "");
+}
+
 int run_operate(struct run *r, const struct run_request *request, char **ret_refused, struct err *e)
 {
 	struct engine_event ev = {
@@ -109,7 +174,14 @@ int run_operate(struct run *r, const struct run_request *request, char **ret_ref
 		.plan = ENGINE_NONE,
 		.carry = request->carry,
 	};
-	int code = request->plan_id ? admit(r, request->plan_id, ADMIT_FINISH, 0, e) : 0;
+	run_flush(r);
+	int code = run_refuses(r->store, request, ret_refused, e);
+	if (code < 0 || *ret_refused)
+		return code;
+	if (request->plan_id)
+		code = request->kind == EVENT_CANCEL
+			       ? check_under_way(r, request->plan_id, e)
+			       : admit(r, request->plan_id, ADMIT_FINISH, 0, e);
 	if (code < 0)
 		return code;
 	if (request->plan_id)

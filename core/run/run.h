@@ -92,6 +92,13 @@ void run_set_request(struct run *r, const struct run_request *request);
 int run_execute(struct run *r, char **ret_refused, struct err *e) MUST_CHECK;
 
 /*
+ * Whether what is stored of the task refuses the request: then nothing begins, and all is left as
+ * it is. *ret_refused (owned): why, NULL: it may be asked.
+ */
+int run_refuses(struct store *s, const struct run_request *request, char **ret_refused,
+	struct err *e) MUST_CHECK;
+
+/*
  * For a server on the run's loop, between two turns: each is durable when it returns.
  * run_operate carries a request out, loading its plan first where that is not under way.
  * *ret_refused (owned) says why the state does not allow it, NULL: done. run_submit dispatches a

@@ -234,7 +234,7 @@ struct site_lock_kind {
 static const struct site_lock_kind lock_of_engine = {
 	.file = LOCK_FILE,
 	.who = "another orch works here and holds the lock",
-	.what_to_do = "wait for it, or stop it with Ctrl+C or `kill`",
+	.what_to_do = "wait for it, or stop it with `orch stop`",
 };
 
 static const struct site_lock_kind lock_of_merge = {

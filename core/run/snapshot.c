@@ -38,6 +38,9 @@ static struct plan_state *state_new(struct snapshot *s, const char *status, cons
 static int note_plan(void *ctx, const struct plan_row *row)
 {
 	struct snapshot *s = ctx;
+	/* What "the current branch" came to: elsewhere it would be another one. */
+	if (!s->plan->base && row->base_ref)
+		s->failed |= str_replace(&s->plan->base, row->base_ref) < 0;
 	s->plan->state = state_new(s, plan_status_name(row->status), NULL,
 		row->halted ? halt_reason_name(row->halt) : NULL, NULL, row->tokens);
 	return 0;

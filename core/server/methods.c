@@ -60,6 +60,22 @@ static bool find_kind(const char *name, enum engine_event_kind *ret)
 	return false;
 }
 
+/* How a change of a plan ended: its exit status, message, and what was refused of it. Consumes
+ * further fields. */
+static json_t *change_answer(
+	json_t *id, int r, char *const *refused, const struct err *e, json_t *fields)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; refused && refused[i]; i++)
+		json_array_append_new(list, json_string(refused[i]));
+	json_t *result = json_pack("{s:i, s:s, s:o}", "exit_status", r < 0 ? err_status(e) : 0,
+		"message", r < 0 ? e->msg : "", "refused", list);
+	if (result && fields)
+		json_object_update(result, fields);
+	json_decref(fields);
+	return methods_result(id, result);
+}
+
 static json_t *method_operate(struct methods *m, json_t *id, json_t *params)
 {
 	struct run_request request = {
@@ -77,7 +93,10 @@ static json_t *method_operate(struct methods *m, json_t *id, json_t *params)
 			"operate %s: plan_id and task_id are needed", kind);
 	CLEANUP_STR char *refused = NULL;
 	struct err e = ERR_INIT;
-	if (run_operate(m->run, &request, &refused, &e) < 0)
+	int r = run_operate(m->run, &request, &refused, &e);
+	if (r < 0 && e.status)
+		return change_answer(id, r, NULL, &e, NULL);
+	if (r < 0)
 		return methods_error(id, RPC_FAILED, NULL, "%s", e.msg);
 	return methods_result(id, json_pack("{s:s?}", "refused", refused));
 }
@@ -93,22 +112,6 @@ static char **strings(json_t *list)
 			return NULL;
 	}
 	return json_is_array(list) ? TAKE(v) : NULL;
-}
-
-/* How a change of a plan ended: its exit status, message, and what was refused of it. Consumes
- * further fields. */
-static json_t *change_answer(
-	json_t *id, int r, char *const *refused, const struct err *e, json_t *fields)
-{
-	json_t *list = json_array();
-	for (size_t i = 0; refused && refused[i]; i++)
-		json_array_append_new(list, json_string(refused[i]));
-	json_t *result = json_pack("{s:i, s:s, s:o}", "exit_status", r < 0 ? err_status(e) : 0,
-		"message", r < 0 ? e->msg : "", "refused", list);
-	if (result && fields)
-		json_object_update(result, fields);
-	json_decref(fields);
-	return methods_result(id, result);
 }
 
 static json_t *method_import(struct methods *m, json_t *id, json_t *params)

@@ -59,3 +59,27 @@ def test_the_level_of_the_log(place):
 def test_a_dispatched_task_ends_in_the_integration_branch(repo):
     repo.orch("dispatch", repo.plan("[task:one]\ncommand = echo hello > file\n"))
     assert repo.git("show", "orch/demo/integration:file") == "hello"
+
+
+@pytest.mark.parametrize("args, words", [
+    (["dispatch", "--x"], "unknown option '--x'"),
+    (["dispatch", "plan.ini", "--x=1"], "unknown option '--x'"),
+    (["dispatch", "-x"], "unknown option '-x'"),
+    (["dispatch", "--json", "-qx"], "unknown option '-x'"),
+    (["dispatch", "-f"], "unknown option '-f'"),
+    (["dispatch", "--json=1"], "option '--json' takes no value"),
+    (["dispatch", "--cap"], "option '--cap' needs a value"),
+    (["dispatch", "-C"], "option '-C' needs a value"),
+    (["dispatch", "--a", "--t"], "option '--t' is not clear: --timeout, --target"),
+    (["plan", "check", "--x"], "unknown option '--x'"),
+])
+def test_a_mistaken_option_is_one_line(place, args, words):
+    """And the line on the usage."""
+    lines = place.orch(*args, status=64).err.splitlines()
+    verb = " ".join(args[:2]) if args[0] == "plan" else args[0]
+    assert lines[0] == f"orch {verb}: {words}" and lines[1].startswith("usage: ")
+    assert len(lines) == 2
+
+
+def test_a_mistaken_option_before_the_verb(place):
+    assert place.orch("--x", "status", status=64).err.splitlines()[0] == "orch: unknown option '--x'"

@@ -46,6 +46,23 @@ def test_a_plan_with_more_to_do_is_not_completed(repo):
     assert repo.status()["status"] == "completed"
 
 
+def test_the_last_approval_tells_what_goes_on(repo):
+    repo.orch("dispatch", repo.plan(
+        REVIEWED + REVIEWED.replace("task:a", "task:b").replace("> a", "> b") +
+        "[task:c]\ncommand = touch c\ndepends_on = a\n"), status=2)
+    assert repo.orch("approve", "demo/a").out == "demo/a: approved, passed\n"
+    assert repo.orch("approve", "demo/b").out == (
+        "demo/b: approved, passed; `orch dispatch demo` goes on\n")
+    repo.orch("dispatch", "demo")
+
+
+def test_an_approval_after_which_nothing_can_start_names_no_dispatch(repo):
+    repo.orch("dispatch", repo.plan(
+        REVIEWED + "[task:bad]\ncommand = false\nretry_max = 0\n"
+        "[task:c]\ncommand = touch c\ndepends_on = bad\n"), status=2)
+    assert repo.orch("approve", "demo/a").out == "demo/a: approved, passed\n"
+
+
 def test_a_second_approval_is_refused(waiting):
     waiting.orch("approve", "a")
     err = waiting.orch("approve", "a", status=1).err
@@ -159,6 +176,64 @@ def test_an_interrupted_task_can_be_retried(repo):
     assert repo.task("a")["status"] == "failed"
     repo.orch("retry", "a", "--continue")
     assert repo.task("a")["status"] == "pending"
+
+
+def cut_off(repo, text="", **keys):
+    """Tasks a and b of plan demo are failed (interrupted)."""
+    process = repo.popen("dispatch", repo.plan(
+        "".join(f"[task:{name}]\ncommand = touch half $HOME/{name}; sleep 60\n" for name in "ab") +
+        text, max_agents=3, **keys))
+    wait_until((repo.home / "a").exists)
+    wait_until((repo.home / "b").exists)
+    return process
+
+
+@pytest.mark.parametrize("decision", [["approve"], ["approve", "--override", "--reason=x"],
+                                      ["reject", "--reason=x"]])
+def test_a_refused_decision_leaves_everything_as_it_was(repo, decision):
+    process = cut_off(repo)
+    process.terminate()
+    assert repo.finish(process).status == 130
+    before = repo.status()
+    err = repo.orch(*decision, "demo/a", status=1).err
+    assert "left as it is: it is failed; only a" in err
+    assert repo.status() == before
+    repo.orch("retry", "demo/b", "--continue")
+    assert repo.task("a")["status"] == "failed" and repo.task("b")["status"] == "pending"
+
+
+def test_a_decision_leaves_other_tasks_as_they_were(repo):
+    process = cut_off(repo, "[task:seen]\ncommand = touch seen\ngate = human_review\n")
+    wait_until(lambda: repo.task("seen")["status"] == "awaiting_review")
+    process.terminate()
+    assert repo.finish(process).status == 130
+    repo.orch("approve", "seen")
+    assert [task["status"] for task in repo.status()["tasks"]] == ["failed", "failed", "passed"]
+    repo.orch("retry", "demo/b", "--continue")
+
+
+def test_a_decision_beside_the_engine_of_another_plan_leaves_others_as_they_were(repo):
+    process = cut_off(repo, "[task:seen]\ncommand = touch seen\ngate = human_review\n")
+    wait_until(lambda: repo.task("seen")["status"] == "awaiting_review")
+    process.terminate()
+    assert repo.finish(process).status == 130
+    before = repo.status("demo")
+    other = repo.popen("dispatch", repo.plan(
+        "[task:c]\ncommand = touch $HOME/c; while ! test -e $HOME/go; do sleep 0.02; done; touch c\n",
+        name="other"))
+    wait_until((repo.home / "c").exists)
+    assert "it is failed" in repo.orch("approve", "demo/a", "--override", "--reason=x", status=1).err
+    assert repo.status("demo") == before
+    repo.orch("approve", "demo/seen")
+    tasks = [task["status"] for task in repo.status("demo")["tasks"]]
+    assert tasks == ["failed", "failed", "passed"]
+    repo.orch("retry", "demo/b", "--continue")
+    (repo.home / "go").touch()
+    assert repo.finish(other).status == 0
+
+
+def test_the_help_of_approve_tells_what_an_override_takes(repo):
+    assert "last commit of an escalated task" in repo.orch("approve", "--help").out
 
 
 def test_a_conflict_after_an_approval(repo):

@@ -98,7 +98,7 @@ def test_a_second_dispatch_is_69_naming_the_pid(repo):
     process = repo.popen("dispatch", repo.plan(HELD))
     wait_until(lambda: list(repo.state_dir.glob("units/*/shim.lock")), what="the agent")
     result = repo.orch("dispatch", repo.plan(ONE, "other"), status=69)
-    assert f"pid {process.pid} " in result.err
+    assert f"pid {process.pid} " in result.err and "stop it with `orch stop`" in result.err
     (repo.home / "go").touch()
     assert repo.finish(process).status == 0
 

@@ -157,3 +157,21 @@ def test_a_baseline_that_nobody_knows(repo):
     """It is not run to find out."""
     repo.orch("plan", "import", repo.plan(LINT.format("") + TASK + "invariants = lint\n"))
     assert problems(repo) == []
+
+
+@pytest.mark.parametrize("containment", ["subreaper", "pidns"])
+def test_the_containment_that_will_be_used(repo, containment):
+    env = {"ORCH_CONTAINMENT": containment}
+    facts = repo.orch("doctor", "--json", env=env, status=None).json["facts"]
+    assert facts["containment"] == f"{containment} (as configured)"
+    engine = repo.orch("status", "--json", env=env).json["engine"]
+    assert engine["containment"] == containment
+
+
+def test_what_a_plan_is_ready_for(repo):
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    repo.orch("plan", "import", plan)
+    facts = repo.orch("doctor", "demo", "--json").json["facts"]
+    assert facts["plan demo"] == "draft, could be dispatched once approved"
+    repo.dispatch(plan)
+    assert repo.orch("doctor", "demo", "--json").json["facts"]["plan demo"] == "completed"

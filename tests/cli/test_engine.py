@@ -217,6 +217,22 @@ def test_pause_of_a_task_without_an_engine_holds_its_start(repo):
     assert repo.finish(process).status == 0
 
 
+def test_a_task_that_is_over_has_no_mark(repo):
+    """One waits to be merged while another's merge is judged, and is paused there."""
+    judge = "case $PWD in *+a) ;; *) touch $HOME/judging; while ! test -e $HOME/go; do sleep 0.02; done;; esac"
+    process = repo.popen("dispatch", repo.plan(
+        f"[invariant:slow]\ncommand = {judge}\n[task:a]\ncommand = touch a\ninvariants = slow\n"
+        "[task:b]\ncommand = while ! test -e $HOME/judging; do sleep 0.02; done; touch b\n",
+        max_agents=2))
+    wait_until(lambda: (repo.home / "judging").exists())
+    wait_until(lambda: repo.task("b")["status"] == "integrating")
+    repo.orch("pause", "demo/b")
+    assert repo.task("b")["paused"] is True
+    (repo.home / "go").touch()
+    assert repo.finish(process).status == 0
+    assert (repo.task("b")["status"], repo.task("b")["paused"]) == ("passed", False)
+
+
 def test_stop_is_the_first_signal(ticker):
     repo = ticker.repo
     repo.orch("stop", "demo")
@@ -225,6 +241,17 @@ def test_stop_is_the_first_signal(ticker):
     assert repo.status()["halt"]["reason"] == "interrupted"
     assert repo.task("a")["outcome"] == "interrupted"
     assert repo.orch("stop", status=69).err
+
+
+def test_stop_of_a_plan_that_is_not_under_way(ticker):
+    repo = ticker.repo
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n", name="day"))
+    before = repo.status("day")
+    err = repo.orch("stop", "day", status=66).err
+    assert "plan 'day' is not under way; under way: demo" in err
+    assert repo.status("day") == before
+    assert repo.orch("stop", "night", status=66).err
+    repo.orch("stop", "demo")
 
 
 def test_an_approval_through_the_engine(repo):

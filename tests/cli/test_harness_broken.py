@@ -47,6 +47,22 @@ def task(name, harness=None, command="echo x > $ORCH_TASK", **keys):
     return f"[task:{name}]\ncommand = {command}\nharness = {harness or name}\n{lines}"
 
 
+def test_a_harness_that_gives_no_reason(repo, env):
+    plan = repo.plan(task("a", "good", "exit 3") + task("b", "good", "kill -KILL $$"))
+    result = repo.dispatch(plan, env=env, status=1)
+    assert result.last("a")["reason"] == "agent_error: the agent ended with status 3"
+    assert "ended by signal 9" in result.last("b")["reason"]
+
+
+def test_a_harness_that_is_missing_is_named_once(repo, env):
+    plan = repo.plan(task("a", "nope"))
+    err = repo.dispatch(plan, env=env, status=1).err
+    assert "warning: harness 'nope' not found: " in err and "'nope': harness" not in err
+    repo.write("orch.ini", "[harness:mine]\nplugin = nope\n")
+    err = repo.dispatch(repo.plan(task("a", "mine"), name="two"), env=env, status=1).err
+    assert "harness 'mine': harness 'nope' not found" in err
+
+
 def test_one_plan_with_every_defect(repo, env):
     broken = [*INVALID, *CRASHED, *HUNG]
     plan = repo.plan("".join(task(name) for name in [*broken, *GOOD, "shell", "nowhere"]),

@@ -201,3 +201,10 @@ def test_gate_without_results(repo):
     assert repo.orch("gate", "a", "--json").json == {
         "version": 1, "task": "a", "attempt": 0, "results": []}
     assert repo.orch("gate", "a").out == "no results\n"
+
+
+def test_a_task_to_which_nothing_has_happened(repo):
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n"))
+    assert repo.orch("log", "a").out == "demo/a: nothing has happened yet\n"
+    assert repo.orch("log", "a", "--json").out == ""
+    assert repo.orch("-q", "log", "a").out == ""

@@ -212,7 +212,48 @@ def test_what_was_given_up_is_not_taken_for_done(repo):
         ONE + "[task:b]\ndepends_on = a\ncommand = false\nretry_max = 0\n"), status=1)
     repo.orch("cleanup", "demo", "--force")
     repo.orch("retry", "b")
-    assert "any more: a" in repo.orch("dispatch", "demo", status=65).err
+    err = repo.orch("dispatch", "demo", status=65).err
+    assert "any more: a" in err and "orch plan delete demo --yes" in err
+    repo.orch("plan", "delete", "demo", "--yes")
+
+
+REVIEWED = "[task:r]\ncommand = touch r\ngate = human_review\n"
+
+
+def test_an_approval_is_refused_where_the_branch_is_gone(repo):
+    repo.orch("dispatch", repo.plan(ONE + REVIEWED), status=2)
+    repo.orch("cleanup", "demo", "--force")
+    before = repo.status()
+    err = repo.orch("approve", "r", status=1).err
+    assert "left as it is" in err and "orch/demo/integration is gone" in err
+    assert repo.orch("approve", "r", "--json", status=1).json["refused"] is True
+    assert repo.status() == before and orch_refs(repo) == []
+    assert "plan delete" in repo.orch("dispatch", "demo", status=65).err
+
+
+def test_a_branch_that_a_dispatch_makes_again_takes_an_approval(repo):
+    repo.orch("dispatch", repo.plan(REVIEWED), status=2)
+    repo.orch("cleanup", "demo", "--force")
+    repo.orch("approve", "r", status=1)
+    repo.orch("dispatch", "demo", status=2)
+    repo.orch("approve", "r")
+    assert repo.status()["status"] == "completed"
+
+
+def test_a_plan_that_is_done_and_cleaned_up_makes_nothing(done):
+    assert "work: branch" in done.orch("dispatch", "demo").out
+    done.orch("merge", "demo")
+    done.orch("cleanup", "demo")
+    result = done.orch("dispatch", "demo")
+    assert "nothing to do" in result.out and "work:" not in result.out
+    assert orch_refs(done) == [] and done.status()["branch"] is None
+    done.orch("plan", "delete", "demo", "--yes")
+
+
+def test_a_plan_that_is_done_and_given_up_is_told_so(done):
+    done.orch("cleanup", "demo", "--force")
+    assert "any more: a" in done.orch("dispatch", "demo", status=65).err
+    assert orch_refs(done) == []
 
 
 def test_the_work_of_a_task_that_failed_is_work(repo):
@@ -221,6 +262,26 @@ def test_the_work_of_a_task_that_failed_is_work(repo):
     repo.orch("merge", "demo")
     assert "orch/demo/task/b" in repo.orch("cleanup", "demo", status=1).err
     assert repo.git("show", "orch/demo/task/b:half") == ""
+
+
+def test_cleanup_names_what_keeps_the_work(repo):
+    """A merge keeps what has passed, and nothing else."""
+    bad = "[task:bad]\ncommand = touch half; false\nretry_max = 0\n"
+    repo.orch("dispatch", repo.plan(bad), status=1)
+    repo.orch("merge", "demo")
+    err = repo.orch("cleanup", "demo", status=1).err
+    assert "`orch retry demo/bad`" in err and "`orch approve demo/bad --override" in err
+    assert "--force" in err and "orch merge" not in err and "orch dispatch" not in err
+    repo.orch("retry", "demo/bad")
+    err = repo.orch("cleanup", "demo", status=1).err
+    assert "`orch dispatch demo`" in err and "orch retry" not in err
+
+    repo.orch("dispatch", repo.plan(ONE + REVIEWED + bad, name="two"), status=2)
+    err = repo.orch("cleanup", "two", status=1).err
+    assert "`orch merge two`" in err and "`orch approve two/r`" in err and "orch retry two/bad" in err
+    repo.orch("dispatch", repo.plan(ONE, name="three"))
+    err = repo.orch("cleanup", "three", status=1).err
+    assert "`orch merge three` keeps it, --force gives it up" in err and "retry" not in err
 
 
 def test_cleanup_all(repo):

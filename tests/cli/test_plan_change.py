@@ -117,6 +117,48 @@ def test_bad_settings(repo, start, setting, status):
     assert sorted(ran(engine.go())) == ["after", "hold"]
 
 
+def test_a_prompt_leaves_the_command(repo, start):
+    engine = start(AFTER)
+    repo.orch("plan", "set", "demo/after", "prompt=Say after.",
+              'command=cp "$ORCH_PROMPT_FILE" after')
+    repo.orch("plan", "set", "demo/after", "prompt=Say when.")
+    engine.go()
+    assert "Say when." in repo.git("show", "orch/demo/integration:after")
+
+
+def test_without_a_value_one_of_prompt_and_command_is_unset(repo):
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n"))
+    repo.orch("plan", "set", "demo/a", "command=", status=65)
+    repo.orch("plan", "set", "demo/a", "prompt=Say it.")
+    shown = repo.orch("plan", "show", "demo").out
+    assert "prompt = Say it." in shown and "command = true" in shown
+    repo.orch("plan", "set", "demo/a", "command=")
+    assert "command" not in repo.orch("plan", "show", "demo").out
+    repo.orch("plan", "set", "demo/a", "prompt=", status=65)
+    repo.orch("plan", "set", "demo/a", "command=false", "prompt=")
+    assert "prompt" not in repo.orch("plan", "show", "demo").out
+
+
+def test_a_plan_that_is_over_was_approved_before(repo):
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    repo.orch("plan", "import", plan)
+    assert repo.orch("plan", "approve", "demo").out == "plan 'demo' is approved\n"
+    assert repo.orch("plan", "approve", "demo").out == "plan 'demo' is approved\n"
+    repo.dispatch("demo")
+    assert repo.orch("plan", "approve", "demo").out == (
+        "plan 'demo' is completed: it was approved before\n")
+
+
+def test_an_unknown_key_is_told_with_those_there_are(repo):
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = true\n"))
+    err = repo.orch("plan", "set", "demo/a", "foo=1", status=65).err
+    assert "unknown key 'foo'; the keys of a task are prompt, command, depends_on" in err
+    err = repo.orch("plan", "set", "demo", "foo=1", status=65).err
+    assert "the keys of a plan are" in err and "token_budget" in err
+    err = repo.orch("plan", "set", "demo/a", "tiemout=1", status=65).err
+    assert "did you mean 'timeout'?" in err and "the keys" not in err
+
+
 def test_remove(repo, start):
     engine = start(AFTER + "[task:last]\ncommand = true\ndepends_on = after\n")
     refused = repo.orch("plan", "remove", "demo/after", status=65)

@@ -82,3 +82,48 @@ def test_without_its_commits_it_is_refused_with_what_to_type(repo):
     assert repo.orch("plan", "list", cwd=clone).out == ""
     repo.sh(f"cd {clone}; {refused.err[refused.err.index('git fetch'):]}")
     repo.orch("plan", "import", file, cwd=clone)
+
+
+TWO = "[task:a]\ncommand = echo a > a\n[task:b]\ncommand = echo b > b\ndepends_on = a\n"
+
+
+def test_its_base_travels(repo):
+    """Dispatched where another branch is checked out, it is merged into the one it came from."""
+    plan = repo.plan(TWO)
+    repo.orch("plan", "import", plan)
+    assert "base" not in export(repo)
+    repo.dispatch("--cap=1", plan, status=4)
+    assert "base = main" in export(repo)
+    clone, file = travel(repo)
+    assert "base = main" in file.read_text()
+    repo.git("checkout", "-q", "-b", "other", cwd=clone)
+    repo.git("commit", "-q", "--allow-empty", "-m", "other", cwd=clone)
+    repo.orch("plan", "import", file, cwd=clone)
+    repo.orch("plan", "approve", "demo", cwd=clone)
+    repo.dispatch("demo", cwd=clone)
+    assert repo.orch("status", "--json", cwd=clone).json["plans"][0]["base"] == "main"
+    repo.orch("merge", "demo", cwd=clone)
+    assert "b" in repo.git("ls-tree", "--name-only", "main", cwd=clone).split()
+    assert "b" not in repo.git("ls-tree", "--name-only", "other", cwd=clone).split()
+
+
+def test_a_base_that_is_not_here_is_told(repo):
+    repo.dispatch("--cap=1", repo.plan(TWO), status=4)
+    clone, file = travel(repo)
+    repo.git("checkout", "-q", "-b", "other", cwd=clone)
+    repo.git("branch", "-q", "-D", "main", cwd=clone)
+    repo.orch("plan", "import", file, cwd=clone)
+    repo.orch("plan", "approve", "demo", cwd=clone)
+    assert "main" in repo.dispatch("demo", cwd=clone, status=66).err
+    assert not repo.git("for-each-ref", "refs/heads/main", cwd=clone)
+
+
+def test_what_was_exported_is_no_change_where_it_came_from(repo):
+    plan = repo.plan(TWO)
+    repo.dispatch("--cap=1", plan, status=4)
+    file = repo.home / FILE
+    file.write_text(export(repo))
+    repo.orch("plan", "import", file)
+    file.write_text(export(repo).replace("base = main", "base = other"))
+    assert "base" in repo.orch("plan", "import", file, status=65).err
+    repo.dispatch(plan)

@@ -306,8 +306,10 @@ static void test_setting_a_key_checks_the_whole_plan(void **state)
 	check_set(p, "b", "timeout", "", NULL);
 	assert_int_equal(b->timeout_ms, 0);
 	check_set(p, "b", "command", "true", NULL);
-	assert_null(b->prompt);
+	assert_non_null(b->prompt);
 	assert_string_equal(b->command, "true");
+	check_set(p, "b", "prompt", "", NULL);
+	assert_null(b->prompt);
 	check_set(p, "b", "command", "",
 		"command: expected a value: a task has a prompt or a command");
 	check_set(p, "b", "invariants", "none",
