@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "git/copy.h"
 #include "git/scan.h"
-#include "git/stray.h"
+#include "git/gitlink.h"
 #include "git/submodule.h"
 #include "git/way.h"
 #include "git/worktree.h"
@@ -116,7 +116,8 @@ static int index_from_start(const struct job *j, struct err *e)
 static int look(struct job *j, struct err *e)
 {
 	int r = scan_work_tree(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
-	return r < 0 ? r : stray_adopt(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
+	return r < 0 ? r
+		     : gitlinks_adopt(j->ctx, j->a->worktree, j->git_dir, j->index, &j->scan, e);
 }
 
 static int open_index(struct job *j, struct err *e)

@@ -2,7 +2,7 @@
 #include "git/submodule.h"
 
 #include "base/log.h"
-#include "git/stray.h"
+#include "git/gitlink.h"
 #include "git/worktree.h"
 #include "os/file.h"
 
@@ -367,7 +367,7 @@ static int check_inner(const struct submodules *known, const char *work_tree,
 		if (r < 0)
 			return r;
 		if (there)
-			r = stray_holds(AT_FDCWD, full, &stray, e);
+			r = gitlink_holds(AT_FDCWD, full, &stray, e);
 		if (r < 0 || stray)
 			return r < 0 ? r : add_problem(problems, m->path, e);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "git/stray.h"
+#include "git/gitlink.h"
 
 #include "os/file.h"
 
@@ -25,7 +25,7 @@ static void strays_deinit(struct strays *s)
 	VEC_FREE(&s->list);
 }
 
-int stray_holds(int dirfd, const char *path, bool *ret, struct err *e)
+int gitlink_holds(int dirfd, const char *path, bool *ret, struct err *e)
 {
 	*ret = false;
 	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -55,7 +55,7 @@ static int find(const char *work_tree, const struct scan *scan, struct strays *r
 		return err_errno(e, -errno, "cannot open the worktree '%s'", work_tree);
 	vec_foreach(link, &scan->gitlinks) {
 		bool stray = false;
-		int r = stray_holds(top, link->path, &stray, e);
+		int r = gitlink_holds(top, link->path, &stray, e);
 		if (r < 0)
 			return r;
 		if (!stray)
@@ -82,7 +82,7 @@ static bool has_files(const struct scan *scan, const char *dir)
 	return false;
 }
 
-int stray_adopt(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
+int gitlinks_adopt(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
 	const char *index, struct scan *scan, struct err *e)
 {
 	CLEANUP(strays_deinit) struct strays found = {0};
