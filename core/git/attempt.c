@@ -326,18 +326,6 @@ static int check(const struct job *j, struct git_attempt_result *res, struct err
 	return r;
 }
 
-/* Whether the repository can be written at all; what git says does not tell why it failed. */
-static int check_disk(const struct job *j, struct err *e)
-{
-	static const char block[65536];
-	CLEANUP_STR char *probe = str_printf("%s.probe", j->index);
-	if (!probe)
-		return err_nomem(e);
-	int r = file_write_new(AT_FDCWD, probe, block, sizeof(block), 0600, e);
-	(void)unlink(probe);
-	return r;
-}
-
 /* A name that git takes for an attack on its own directory is passed over, with a line that says so
  * and no failure. */
 static int check_passed_over(const struct git_output *o, const struct buf *paths,
@@ -376,7 +364,7 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 		if (r != GIT_FAILED)
 			return r;
 	}
-	int r = check_disk(j, e);
+	int r = git_disk_check(j->ctx->repo, e);
 	if (r < 0)
 		return r;
 	CLEANUP_STR char *what = str_trimmed(buf_cstr(&o.err), o.err.len);
@@ -665,7 +653,7 @@ static bool is_of_the_tree(int r)
 static int check_repository(const struct job *j, struct err *e)
 {
 	struct git_oid tree;
-	int r = j->index ? check_disk(j, e) : err_set(e, -EIO, "there is no index to work with");
+	int r = git_disk_check(j->ctx->repo, e);
 	return r < 0 ? r : git_tree_of(j->ctx, &j->a->start, &tree, e);
 }
 

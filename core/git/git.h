@@ -129,6 +129,8 @@ int git_trouble(const struct git_output *o);
 /* As git_run, but a failure that the machine is to blame for is an error. */
 int git_try(const struct git_ctx *ctx, const struct git_cmd *cmd, struct git_output *ret,
 	struct err *e) MUST_CHECK;
+/* Whether the repository can be written at all: a git that failed may not tell why. */
+int git_disk_check(const struct git_repo *repo, struct err *e) MUST_CHECK;
 /* git failed for a reason of its own: what it was given, or what it found. Exit status 74. */
 #define GIT_FAILED (-EPROTO)
 /* As git_run, but a status other than 0 is an error (GIT_FAILED, -ENOSPC, ...) in git's own words.

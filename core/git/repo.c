@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "git/git.h"
 
+#include "git/guard.h"
+#include "os/file.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -162,4 +166,18 @@ int git_require_commit(const struct git_repo *repo, struct err *e)
 		"the repository '%s' has no commit to start from; make one, for example: git "
 		"commit --allow-empty -m 'First commit'",
 		where);
+}
+
+int git_disk_check(const struct git_repo *repo, struct err *e)
+{
+	static const char block[65536];
+	CLEANUP_STR char *dir = git_state_dir(repo);
+	CLEANUP_STR char *probe = dir ? str_printf("%s/probe-%ld", dir, (long)gettid()) : NULL;
+	if (!probe)
+		return err_nomem(e);
+	int r = dir_make(AT_FDCWD, dir, 0700, e);
+	if (r == 0)
+		r = file_write_new(AT_FDCWD, probe, block, sizeof(block), 0600, e);
+	(void)unlink(probe);
+	return r;
 }

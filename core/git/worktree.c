@@ -442,6 +442,19 @@ static int make_root(const char *path, struct err *e)
 	return dir_make(AT_FDCWD, root, 0700, e);
 }
 
+/* A git that failed is asked again, and the disk whether it was its fault. */
+static int prepare_surely(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
+	char *const *copy, char **ret_admin, struct err *e)
+{
+	int r = prepare(ctx, path, commit, copy, ret_admin, e);
+	if (r != GIT_FAILED)
+		return r;
+	if (git_disk_check(ctx->repo, e) < 0)
+		return e ? e->code : -EIO;
+	free(TAKE(*ret_admin));
+	return prepare(ctx, path, commit, copy, ret_admin, e);
+}
+
 int git_worktree_prepare(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char *const *copy, struct err *e)
 {
@@ -451,7 +464,7 @@ int git_worktree_prepare(const struct git_ctx *ctx, const char *path, const stru
 	if (r == 0)
 		r = canonical(path, &real, e);
 	if (r == 0)
-		r = prepare(ctx, real, commit, copy, &admin, e);
+		r = prepare_surely(ctx, real, commit, copy, &admin, e);
 	return r < 0 ? err_prefix(e, "cannot prepare the worktree '%s'", path) : 0;
 }
 
@@ -469,7 +482,7 @@ int git_worktree_continue(const struct git_ctx *ctx, const char *path, const str
 	if (r == 0)
 		r = canonical(path, &real, e);
 	if (r == 0)
-		r = prepare(ctx, real, tip, NULL, &admin, e);
+		r = prepare_surely(ctx, real, tip, NULL, &admin, e);
 	if (r < 0)
 		return err_prefix(e, "cannot prepare the worktree '%s'", path);
 	const char *const argv[] = {"read-tree", "-m", "-u", tip->hex, tree.hex, NULL};

@@ -22,6 +22,8 @@ extern char **environ;
 #define OOM_SCORE_RAISE  500
 #define OOM_SCORE_MAX    1000
 #define JOURNAL_RETRY_MS 1000
+#define REMOVE_TRIES     20
+#define REMOVE_WAIT_MS   50
 #define WAIT_MAX_MS      (366 * INT64_C(86400000))
 
 void poll_add(struct keeper *k, int fd, short events, poll_fn fn, void *user)
@@ -428,7 +430,13 @@ static int keeper_finish(struct keeper *k)
 	sweep(k);
 	if (k->sort && k->unit)
 		k->sort->finish(k);
-	if (k->has_tmpdir && dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e) < 0)
+	int left = k->has_tmpdir ? dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e) : 0;
+	for (int i = 0; i < REMOVE_TRIES && err_is_shortage(left); i++) {
+		(void)poll(
+			NULL, 0, REMOVE_WAIT_MS); /* the tree is gone, others may give some back */
+		left = dir_remove_tree(AT_FDCWD, k->spec.tmpdir, &e);
+	}
+	if (left < 0)
 		keeper_log(k, "warning", "%s", e.msg);
 	describe_end(k);
 	if (k->journal.fd >= 0) {
