@@ -90,6 +90,8 @@ static void test_adopted_however_many_connections_there_are(void **state)
 	alarm(60); /* it was asked for ever */
 	struct unit *u = adopt(w, s.id, UNIT_FOUND_LIVE);
 	alarm(0);
+	struct unit_event event;
+	assert_true(await_event(u, UNIT_EVENT_STARTED, &event)); /* the keeper has heard it */
 	let_go(w);
 	CLEANUP_UNIT_EXIT struct unit_exit x = finish(u);
 	assert_int_equal(x.exit_code, 6);
@@ -272,6 +274,8 @@ static void test_stopped_keeper_is_woken(void **state)
 	kill(unit_keeper_pid(first), SIGSTOP);
 	unit_free(first);
 	struct unit *u = adopt(w, s.id, UNIT_FOUND_LIVE);
+	struct unit_event event;
+	assert_true(await_event(u, UNIT_EVENT_STARTED, &event));
 	let_go(w);
 	CLEANUP_UNIT_EXIT struct unit_exit x = finish(u);
 	assert_int_equal(x.exit_code, 6);
