@@ -2,10 +2,13 @@
 #include "cli/summary.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/waiting.h"
+#include "run/credential.h"
 #include "run/ready.h"
 
 #include <jansson.h>
@@ -165,6 +168,63 @@ static void print_head(const struct summary *s, const struct found *f)
 	puts(sep[0] == ',' ? ")" : "");
 }
 
+/* ---- what opened the circuit breaker ---- */
+
+/* Harnesses that tasks wait for in vain. */
+struct down {
+	const struct summary *of;
+	struct map seen; /* names of harnesses */
+	struct buf text;
+	int64_t now;
+	struct err *err;
+};
+
+static void down_deinit(struct down *d)
+{
+	map_deinit(&d->seen);
+	buf_deinit(&d->text);
+}
+
+static int note_down(void *ctx, const struct task_row *row)
+{
+	struct down *d = ctx;
+	const struct site *site = d->of->site;
+	const char *name = d->of->harness ? d->of->harness
+			   : row->harness ? row->harness
+					  : site->config->orch.default_harness;
+	CLEANUP_STR char *credential = NULL;
+	int64_t until = 0, level = 0;
+	if (row->status != TASK_PENDING || !name || map_get(&d->seen, name))
+		return 0;
+	if (map_put(&d->seen, name, d) < 0)
+		return err_nomem(d->err);
+	int r = credential_name(site, name, &credential, d->err);
+	if (r == 0)
+		r = store_breaker(d->of->store, credential, &until, &level, d->err);
+	if (r < 0 || (until != TIME_NEVER && until - d->now <= site->config->retry.max_wait_ms))
+		return r;
+	char at[25] = "";
+	if (until != TIME_NEVER)
+		format_time_iso(until, at);
+	buf_addf(&d->text, "%sharness '%s' %s%s", d->text.len ? ", " : "", name,
+		until == TIME_NEVER ? "was refused its login" : "is rate-limited until ", at);
+	return 0;
+}
+
+static void print_breaker(const struct summary *s)
+{
+	struct err e = ERR_INIT;
+	CLEANUP(down_deinit)
+	struct down d = {.of = s, .now = clock_wall_ms(), .err = &e};
+	if (store_each_task(s->store, s->halt->plan_id, note_down, &d, &e) < 0)
+		fprintf(stderr, "orch: %s\n", e.msg);
+	else if (d.text.len)
+		printf("circuit breaker: %s\n", buf_cstr(&d.text));
+	else
+		printf("circuit breaker: %lld attempts in a row failed ([retry] breaker)\n",
+			(long long)s->site->config->retry.breaker);
+}
+
 static void print_nothing(const struct summary *s)
 {
 	if (s->halt->reason == HALT_NO_MATCHING_TASKS)
@@ -185,6 +245,8 @@ void summary_text(const struct summary *s)
 	if (s->halt->reason != HALT_COMPLETED &&
 		waiting_print(stdout, s->store, s->halt->plan_id, &e) < 0)
 		fprintf(stderr, "orch: %s\n", e.msg);
+	if ((1U << s->halt->reason | s->halt->also) & 1U << HALT_CIRCUIT_BREAKER)
+		print_breaker(s);
 	print_nothing(s);
 	bool there = false;
 	if (f.worktrees && f.counts[TASK_PASSED] > 0 && s->site->repo &&

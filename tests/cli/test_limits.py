@@ -2,6 +2,7 @@
 """rate_limited and auth_failed: the breaker of a credential (A7). The plugin `limits` says so when its agent
 exits with 75 (for as long as its option tells) or 77."""
 
+import datetime
 import os
 import pathlib
 
@@ -19,6 +20,11 @@ def limited(repo):
     assert PLUGINS, "ORCH_TEST_PLUGINS must name the directory of the test plugins (ctest sets it)"
     repo.env["ORCH_PLUGIN_PATH"] = f"{PLUGINS}:{BUILD_PLUGINS}"
     return repo
+
+
+def stamp(ms):
+    at = datetime.datetime.fromtimestamp(ms / 1000, datetime.timezone.utc)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
 def wait_for(repo, ms):
@@ -94,6 +100,24 @@ def test_a_refused_login_halts_once_nothing_else_can_run(limited):
     assert limited.dispatch(plan).halt["reason"] == "completed"
     assert attempts(limited) == {"a": 3, "b": 1, "c": 1}
     assert breaker(limited) == {"limits": 0}
+
+
+def test_the_summary_names_what_opened_the_breaker(limited):
+    wait_for(limited, 7 * HOUR)
+    out = limited.orch("dispatch", limited.plan(task("a", "exit 75")), status=5).out
+    until, = breaker(limited).values()
+    assert f"circuit breaker: harness 'limits' is rate-limited until {stamp(until)}" in out
+
+
+def test_the_summary_names_a_refused_login(limited):
+    out = limited.orch("dispatch", limited.plan(task("a", "exit 77")), status=5).out
+    assert "circuit breaker: harness 'limits' was refused its login" in out
+
+
+def test_the_summary_counts_what_failed_in_a_row(repo):
+    out = repo.orch("dispatch", repo.plan("[task:a]\ncommand = exit 3\nretry_max = 9\n"), status=5,
+                    env={"ORCH_RETRY_BREAKER": "3"}).out
+    assert "circuit breaker: 3 attempts in a row failed" in out and "rate-limited" not in out
 
 
 def two_harnesses(repo, one, other, ms=7 * HOUR):

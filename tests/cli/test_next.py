@@ -80,13 +80,15 @@ def test_a_spent_budget_is_raised_first(repo):
 
 
 def test_a_spent_budget_is_raised_first_after_an_interruption_too(repo):
-    plan = repo.plan(SPENDS.format("a", "shell").replace("echo a", f"{HELD}; echo a"),
-                     token_budget=100)
+    """The agent takes its time to end, and is interrupted meanwhile."""
+    plan = repo.plan(SPENDS.format("a", "shell").replace("command = ", "command = trap '' TERM; ")
+                     .replace("echo a", f"{HELD}; echo a"), token_budget=100)
     process = repo.popen("dispatch", plan, env={**repo.env, "ORCH_DRAIN_TIMEOUT": "30s"})
-    wait_until(lambda: repo.status()["tokens"]["input"] if (repo.home / "up").exists() else None)
-    process.terminate()
+    wait_until(lambda: (repo.home / "up").exists() and repo.status()["tokens"]["input"])
+    repo.orch("stop", "demo")
+    (repo.home / "go").touch()
     result = repo.finish(process)
-    assert result.status == 130 and "budget_exceeded" in result.out, result
+    assert result.status == 130 and "interrupted, budget_exceeded" in result.out, result
     assert commands(result.out)[0][:2] == ["plan", "set"]
 
 
