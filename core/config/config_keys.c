@@ -112,7 +112,7 @@ static const struct key_spec log_specs[] = {
 	KEY("level", KEY_ENUM, config_log, level, "info", "error, warning, info or debug",
 		.names = log_level_names),
 	KEY("keep", KEY_DURATION, config_log, keep_ms, "30d",
-		"how long unit directories and events are kept", AT_LEAST(1)),
+		"how long unit directories and events are kept; findings stay", AT_LEAST(1)),
 };
 
 static const struct key_spec harness_specs[] = {

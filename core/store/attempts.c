@@ -202,7 +202,11 @@ int store_unit_end(struct store *s, const char *id, int64_t now, struct err *e)
 
 int store_unit_forget(struct store *s, const char *id, struct err *e)
 {
-	return db_run(s, e, "DELETE FROM unit WHERE id = ?", "s", id);
+	int r = db_run(s, e,
+		"DELETE FROM event WHERE kind <> 'finding' AND (task_id, attempt) ="
+		" (SELECT task_id, attempt FROM unit WHERE id = ?)",
+		"s", id);
+	return r < 0 ? r : db_run(s, e, "DELETE FROM unit WHERE id = ?", "s", id);
 }
 
 int store_unit_set_offset(struct store *s, const char *unit_id, int64_t offset, struct err *e)

@@ -276,6 +276,7 @@ int store_unit(
 int store_unit_add(struct store *s, const struct unit_row *row, const char *boot_id, int64_t now,
 	struct err *e) MUST_CHECK;
 int store_unit_end(struct store *s, const char *id, int64_t now, struct err *e) MUST_CHECK;
+/* The unit, and what its attempt said but for findings. */
 int store_unit_forget(struct store *s, const char *id, struct err *e) MUST_CHECK;
 /* Ids of ended units whose end is older than `before` (wall clock ms): for [log] keep. Owned strv.
  */

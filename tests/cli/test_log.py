@@ -4,6 +4,7 @@
 import os
 import pty
 import signal
+import time
 
 import pytest
 
@@ -208,3 +209,20 @@ def test_a_task_to_which_nothing_has_happened(repo):
     assert repo.orch("log", "a").out == "demo/a: nothing has happened yet\n"
     assert repo.orch("log", "a", "--json").out == ""
     assert repo.orch("-q", "log", "a").out == ""
+
+
+def test_what_is_old_is_forgotten(repo):
+    """Unit directories and events go after [log] keep; findings, and how attempts ended, stay."""
+    repo.dispatch(repo.plan(
+        "[task:a]\ncommand = " + EVENT.format('{"kind":"message","data":{"text":"hello"}}') +
+        "; orch finding --severity=low --title=odd < /dev/null; echo a > a\n", "old"))
+    kinds = {line["kind"] for line in repo.orch("log", "old/a", "--json").lines}
+    assert kinds >= {"message", "finding"}
+    ended, = repo.db("SELECT max(ended_at) AS at FROM unit")
+    wait_until(lambda: time.time() * 1000 > ended["at"] + 1000, what="a second")
+    repo.dispatch(repo.plan("[task:b]\ncommand = echo b > b\n", "new"),
+                  env={"ORCH_LOG_KEEP": "1s"})
+    assert [line["kind"] for line in repo.orch("log", "old/a", "--json").lines] == ["finding"]
+    assert len(repo.db("SELECT id FROM unit")) == len(list((repo.state_dir / "units").iterdir())) == 1
+    assert repo.status("old")["findings"]["count"] == 1
+    assert "ended: ok" in repo.orch("log", "old/a").out
