@@ -32,6 +32,7 @@
 #define LAST_WORDS_MS   1000
 #define FORGERIES_MAX   20
 #define ORPHAN_GRACE_MS 10000
+#define LISTEN_RETRY_MS 100
 
 struct conn {
 	int fd; /* -1: free */
@@ -351,11 +352,14 @@ static void on_listen(struct keeper *k, void *user, short revents)
 	struct sock_peer peer;
 	int fd;
 	(void)revents;
-	while (sock_accept(ctl->listen_fd, &fd) == 0) {
+	int r;
+	while ((r = sock_accept(ctl->listen_fd, &fd)) == 0) {
 		bool ours = sock_peer(fd, &peer) == 0 && (peer.uid == geteuid() || peer.uid == 0);
 		if (!ours || !conn_add(k, fd))
 			close(fd);
 	}
+	if (r != -EAGAIN) /* who knocks stays at the door, and would have us turn round and round */
+		k->deadlines[DL_LISTEN] = deadline_after(LISTEN_RETRY_MS);
 }
 
 int ctl_open(struct keeper *k, int engine_fd, struct err *e)
@@ -373,7 +377,8 @@ int ctl_open(struct keeper *k, int engine_fd, struct err *e)
 void ctl_poll(struct keeper *k)
 {
 	struct ctl *ctl = k->ctl;
-	poll_add(k, ctl->listen_fd, POLLIN, on_listen, ctl);
+	if (k->deadlines[DL_LISTEN] == DEADLINE_NONE)
+		poll_add(k, ctl->listen_fd, POLLIN, on_listen, ctl);
 	for (int i = 0; i < CONNS_MAX; i++) {
 		struct conn *c = &ctl->conns[i];
 		if (c->fd >= 0)

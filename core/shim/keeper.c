@@ -22,6 +22,7 @@ extern char **environ;
 #define OOM_SCORE_RAISE  500
 #define OOM_SCORE_MAX    1000
 #define JOURNAL_RETRY_MS 1000
+#define SINGLY_EVERY_MS  50
 #define REMOVE_TRIES     20
 #define REMOVE_WAIT_MS   50
 #define WAIT_MAX_MS      (366 * INT64_C(86400000))
@@ -357,6 +358,24 @@ static int64_t next_deadline(const struct keeper *k)
 	return at;
 }
 
+/* An agent may have set our limit of descriptors below what is open: then poll(2) takes no more
+ * than so many of them at once. */
+static int poll_singly(struct keeper *k, int timeout_ms)
+{
+	int ready = 0;
+	bool soon = timeout_ms >= 0 && timeout_ms < SINGLY_EVERY_MS;
+	(void)poll(NULL, 0, soon ? timeout_ms : SINGLY_EVERY_MS);
+	for (size_t i = 0; i < k->polls.fds.count; i++)
+		ready += poll(&k->polls.fds.items[i], 1, 0) > 0;
+	return ready;
+}
+
+static int poll_all(struct keeper *k, int timeout_ms)
+{
+	int n = poll(k->polls.fds.items, (nfds_t)k->polls.fds.count, timeout_ms);
+	return n < 0 && errno == EINVAL ? poll_singly(k, timeout_ms) : n;
+}
+
 static void turn(struct keeper *k)
 {
 	k->polls.fds.count = k->polls.entries.count = 0;
@@ -364,8 +383,7 @@ static void turn(struct keeper *k)
 	ctl_poll(k);
 	if (!k->paused_at)
 		k->sort->poll(k);
-	int n = poll(
-		k->polls.fds.items, (nfds_t)k->polls.fds.count, deadline_poll_ms(next_deadline(k)));
+	int n = poll_all(k, deadline_poll_ms(next_deadline(k)));
 	/* Handlers add nothing to the set, so the entries stay where they are. */
 	for (size_t i = 0; n > 0 && i < k->polls.fds.count && !k->over; i++)
 		if (k->polls.fds.items[i].revents)

@@ -63,6 +63,7 @@ enum deadline {
 	DL_ORPHANED,  /* no engine: on_crash = kill */
 	DL_HINT,      /* tell the engine that the journal has grown */
 	DL_JOURNAL,   /* try again to write the journal */
+	DL_LISTEN,    /* descriptors are short: accept again */
 	DL_COUNT,
 };
 

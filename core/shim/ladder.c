@@ -194,6 +194,7 @@ static bool take(struct keeper *k, enum deadline which, int64_t now)
 
 void ladder_expired(struct keeper *k, int64_t now)
 {
+	(void)take(k, DL_LISTEN, now); /* it is polled again */
 	if (take(k, DL_HINT, now))
 		ctl_hint(k);
 	if (take(k, DL_ORPHANED, now)) {
@@ -218,7 +219,8 @@ int64_t ladder_next(const struct keeper *k)
 {
 	int64_t next = DEADLINE_NONE;
 	for (int i = 0; i < DL_COUNT; i++) {
-		bool of_unit = i != DL_HINT && i != DL_ORPHANED && i != DL_JOURNAL;
+		bool of_unit = i != DL_HINT && i != DL_ORPHANED && i != DL_JOURNAL &&
+			       i != DL_LISTEN;
 		if (!(of_unit && k->paused_at))
 			sooner(&next, k->deadlines[i]);
 	}

@@ -2,9 +2,14 @@
 """An agent that spoils the directory of its own unit is lost, like one whose keeper died."""
 
 import json
+import os
+import pathlib
+import resource
+import time
 
 import pytest
 
+from conftest import descendants, wait_until
 from test_worktree_gone import ordinary  # noqa: F401 (a fixture)
 
 DIR = 'd=$(dirname "$ORCH_PROMPT_FILE"); '
@@ -57,3 +62,27 @@ def test_without_permissions(ordinary):  # noqa: F811
     tasks = {task["name"]: (task["status"], task["attempt"]) for task in json.loads(
         ordinary(ordinary.orch, "status", "--json"))["plans"][0]["tasks"]}
     assert tasks == {"a": ("passed", 2), "other": ("passed", 1)}
+
+
+def test_a_keeper_without_descriptors_does_not_spin(repo):
+    """Its agent takes its descriptors away: it waits all the same, and sees how its unit ends."""
+    process = repo.popen("dispatch", "--json", repo.plan(
+        "[task:a]\ncommand = touch $HOME/up; while [ ! -e $HOME/go ]; do sleep 0.05; done; "
+        "echo a > a\nretry_max = 0\n"))
+    wait_until((repo.home / "up").exists, what="the agent")
+    unit, = (path.name for path in (repo.state_dir / "units").iterdir())
+    keeper = next(pid for pid in descendants() if pathlib.Path(
+        f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").startswith(
+            f"orch-shim {unit}".encode()))
+
+    def ticks():
+        fields = pathlib.Path(f"/proc/{keeper}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (3, 3))
+    before = ticks()
+    time.sleep(1)  # in which it would use all of a processor
+    assert ticks() - before < os.sysconf("SC_CLK_TCK") // 4
+    (repo.home / "go").touch()
+    result = repo.finish(process)
+    assert result.last("a")["attempt"] == 1, result
