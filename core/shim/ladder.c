@@ -219,8 +219,8 @@ int64_t ladder_next(const struct keeper *k)
 {
 	int64_t next = DEADLINE_NONE;
 	for (int i = 0; i < DL_COUNT; i++) {
-		bool of_unit = i != DL_HINT && i != DL_ORPHANED && i != DL_JOURNAL &&
-			       i != DL_LISTEN;
+		bool of_unit =
+			i != DL_HINT && i != DL_ORPHANED && i != DL_JOURNAL && i != DL_LISTEN;
 		if (!(of_unit && k->paused_at))
 			sooner(&next, k->deadlines[i]);
 	}
