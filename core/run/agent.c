@@ -442,7 +442,9 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 	for (size_t i = 0; h && i < h->options.count; i++)
 		if (unit_spec_add_option(s, h->options.items[i].key, h->options.items[i].value) < 0)
 			return err_nomem(e);
-	return s->plan && s->task && s->cwd && s->harness ? 0 : err_nomem(e);
+	return s->plan && s->task && s->cwd && s->harness && (s->command || !l->command)
+		       ? 0
+		       : err_nomem(e);
 }
 
 /* What this unit's environment has beyond every unit's is secret: keys, and the token. */
