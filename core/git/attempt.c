@@ -583,18 +583,20 @@ static int job_init(struct job *j, struct git_attempt_result *res, struct err *e
 	if (r != 0)
 		return r;
 	struct err unknown = ERR_INIT;
-	r = git_worktree_admin_dir(j->ctx, a->worktree, &j->admin, &unknown);
+	CLEANUP_STR char *record = NULL;
+	/* What was brought along is no work, also where git cannot use its record. */
+	r = git_worktree_record(j->ctx, a->worktree, &record, &unknown);
+	if (r == 0)
+		r = copy_record_read(record, &j->copied, &unknown);
+	if (r == 0 && !j->by_itself)
+		r = git_worktree_admin_dir(j->ctx, a->worktree, &j->admin, &unknown);
 	if (r < 0 && r != -ENOENT) {
 		if (e)
 			*e = unknown;
 		return r;
 	}
 	j->git_dir = j->admin ? j->admin : j->ctx->repo->common_dir;
-	r = j->admin ? copy_record_read(j->admin, &j->copied, e) : 0;
-	if (j->by_itself) {
-		free(TAKE(j->admin));
-		j->git_dir = j->ctx->repo->common_dir;
-	}
+	r = 0;
 	if (r == 0)
 		r = read_state(j, e);
 	return r < 0 ? r : open_index(j, e);
@@ -663,14 +665,11 @@ int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
 	CLEANUP(job_deinit) struct job first = {.ctx = ctx, .a = a};
 	CLEANUP(job_deinit) struct job second = {.ctx = ctx, .a = a, .by_itself = true};
 	struct err why = ERR_INIT, other = ERR_INIT;
-	const struct job *last = &first;
 	int r = commit_by(&first, ret, &why);
-	if (is_of_the_tree(r) && r != -ETIMEDOUT) {
-		last = &second;
+	if (is_of_the_tree(r) && r != -ETIMEDOUT)
 		r = commit_by(&second, ret, &other);
-	}
 	if (is_of_the_tree(r))
-		r = check_repository(last, &other);
+		r = check_repository(&first, &other);
 	else if (r >= 0)
 		return r;
 	if (r == 0) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "git/gitlink.h"
 
+#include "git/worktree.h"
 #include "os/file.h"
 
 #include <dirent.h>
@@ -9,16 +10,16 @@
 #include <string.h>
 #include <unistd.h>
 
-struct stray {
+struct bare_link {
 	char *path;
 	struct git_oid oid;
 };
 
-struct strays {
-	struct VEC(struct stray) list;
+struct bare_links {
+	struct VEC(struct bare_link) list;
 };
 
-static void strays_deinit(struct strays *s)
+static void bare_links_deinit(struct bare_links *s)
 {
 	vec_foreach(it, &s->list)
 		free(it->path);
@@ -48,7 +49,7 @@ int gitlink_holds(int dirfd, const char *path, bool *ret, struct err *e)
 	return 0;
 }
 
-static int find(const char *work_tree, const struct scan *scan, struct strays *ret, struct err *e)
+static int find(const char *work_tree, const struct scan *scan, struct bare_links *ret, struct err *e)
 {
 	CLEANUP(closep) int top = open(work_tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0)
@@ -60,10 +61,10 @@ static int find(const char *work_tree, const struct scan *scan, struct strays *r
 			return r;
 		if (!stray)
 			continue;
-		struct stray *s = VEC_PUSH(&ret->list);
+		struct bare_link *s = VEC_PUSH(&ret->list);
 		if (!s)
 			return err_nomem(e);
-		*s = (struct stray){.path = strdup(link->path), .oid = link->oid};
+		*s = (struct bare_link){.path = strdup(link->path), .oid = link->oid};
 		if (!s->path)
 			return err_nomem(e);
 	}
@@ -77,7 +78,7 @@ static bool has_files(const struct scan *scan, const char *dir)
 		if (str_starts(*path, dir) && (*path)[len] == '/')
 			return true;
 	for (size_t i = 0; scan->unreadable && scan->unreadable[i]; i++)
-		if (str_starts(scan->unreadable[i], dir))
+		if (git_path_contains(dir, scan->unreadable[i]))
 			return true;
 	return false;
 }
@@ -85,7 +86,7 @@ static bool has_files(const struct scan *scan, const char *dir)
 int gitlinks_adopt(const struct git_ctx *ctx, const char *work_tree, const char *git_dir,
 	const char *index, struct scan *scan, struct err *e)
 {
-	CLEANUP(strays_deinit) struct strays found = {0};
+	CLEANUP(bare_links_deinit) struct bare_links found = {0};
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	CLEANUP_BUF struct buf gone = BUF_INIT;
 	CLEANUP_BUF struct buf back = BUF_INIT;

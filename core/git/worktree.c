@@ -136,13 +136,18 @@ static int is_usable(const char *admin, struct err *e)
 	return file_exists(fd, "HEAD") && file_exists(fd, "commondir");
 }
 
-int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
+int git_worktree_record(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
 {
 	CLEANUP_STR char *real = realpath(path, NULL);
-	CLEANUP_STR char *admin = NULL;
 	if (!real && err_is_shortage(-errno))
 		return err_errno(e, -errno, "cannot resolve '%s'", path);
-	int r = find_admin(ctx->repo, real ? real : path, &admin, e);
+	return find_admin(ctx->repo, real ? real : path, ret, e);
+}
+
+int git_worktree_admin_dir(const struct git_ctx *ctx, const char *path, char **ret, struct err *e)
+{
+	CLEANUP_STR char *admin = NULL;
+	int r = git_worktree_record(ctx, path, &admin, e);
 	if (r == 0)
 		r = is_usable(admin, e);
 	if (r == 0)

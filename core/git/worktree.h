@@ -68,8 +68,10 @@ int git_worktree_set_aside(const char *path, unsigned number, char **ret, struct
 int git_worktree_list(
 	const struct git_ctx *ctx, const char *root, char ***ret_paths, struct err *e) MUST_CHECK;
 
-/* git's directory for the worktree at path; owned; -ENOENT when git knows none, or cannot use it.
- */
+/* git's record of the worktree at path, in whatever state; owned; -ENOENT when there is none. */
+int git_worktree_record(
+	const struct git_ctx *ctx, const char *path, char **ret, struct err *e) MUST_CHECK;
+/* The same; -ENOENT also when git cannot use it. */
 int git_worktree_admin_dir(
 	const struct git_ctx *ctx, const char *path, char **ret, struct err *e) MUST_CHECK;
 

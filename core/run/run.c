@@ -462,8 +462,10 @@ uint32_t run_unit_count(const struct run *r)
  */
 static bool request_is_over(const struct run *r)
 {
-	if (!r->begun || !r->have_request || r->request_at == ENGINE_NONE)
+	if (!r->begun || !r->have_request)
 		return false;
+	if (r->request_at == ENGINE_NONE)
+		return true; /* somebody has deleted its plan */
 	const struct live *l = r->live.count > r->request_at ? r->live.items[r->request_at] : NULL;
 	enum task_status status = engine_mode_status(engine_task(r->engine, r->request_at)->mode);
 	return (!l || !(l->command_unit || l->in_hand)) &&

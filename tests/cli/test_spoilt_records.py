@@ -29,6 +29,16 @@ def test_the_tree_is_taken_by_itself(repo, how):
     assert repo.status()["status"] == "completed"
 
 
+def test_what_was_brought_along_is_no_work(repo):
+    """Also where git's record of the worktree is of no use any more."""
+    repo.write("secret", "key\n")
+    repo.write(".git/info/exclude", "/secret\n")
+    plan = repo.plan("[task:a]\ncommand = test -e secret && echo > $(git rev-parse --git-common-dir)"
+                     "/info/exclude; echo a > a; rm $(git rev-parse --git-dir)/HEAD\n", copy="secret")
+    repo.dispatch(plan)
+    assert repo.git("ls-tree", "--name-only", "refs/orch/demo/a/1").split() == ["README", "a"]
+
+
 def test_what_cannot_be_committed_is_kept(repo):
     """The next attempt begins with a clean tree; what the last one left stays beside it."""
     repo.dispatch(repo.plan(
