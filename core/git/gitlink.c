@@ -49,7 +49,8 @@ int gitlink_holds(int dirfd, const char *path, bool *ret, struct err *e)
 	return 0;
 }
 
-static int find(const char *work_tree, const struct scan *scan, struct bare_links *ret, struct err *e)
+static int find(
+	const char *work_tree, const struct scan *scan, struct bare_links *ret, struct err *e)
 {
 	CLEANUP(closep) int top = open(work_tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0)

@@ -173,7 +173,8 @@ int git_disk_check(const struct git_repo *repo, struct err *e)
 {
 	static const char block[65536];
 	CLEANUP_STR char *dir = git_state_dir(repo);
-	CLEANUP_STR char *probe = dir ? str_printf("%s/" GIT_INDEX_PREFIX "probe-%ld", dir, (long)gettid()) : NULL;
+	CLEANUP_STR char *probe =
+		dir ? str_printf("%s/" GIT_INDEX_PREFIX "probe-%ld", dir, (long)gettid()) : NULL;
 	if (!probe)
 		return err_nomem(e);
 	int r = dir_make(AT_FDCWD, dir, 0700, e);

@@ -353,8 +353,8 @@ static int has_repository(
 	return 0;
 }
 
-/* Files of a submodule in a submodule whose .git is gone are in no index: see gitlink.h for those at
- * the top. */
+/* Files of a submodule in a submodule whose .git is gone are in no index: see gitlink.h for those
+ * at the top. */
 static int check_inner(const struct submodules *known, const char *work_tree,
 	const struct submodule *m, const char *full, char ***problems, struct err *e)
 {

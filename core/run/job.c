@@ -76,6 +76,7 @@ static void job_over(struct job *job)
 {
 	struct run *r = job->run;
 	r->jobs--;
+	r->ended++;
 	if (job->live && job->live->job == job)
 		job->live->job = NULL;
 	if (!r->closing)

@@ -128,21 +128,25 @@ void live_drop_if_idle(struct run *r, uint32_t index)
 	live_free(l);
 }
 
-int run_note(const struct live *l, const char *text, struct err *e)
+int run_event(const struct live *l, const char *kind, json_t *data, struct err *e)
 {
-	json_t *json = json_pack("{s:o}", "text", json_text(text));
-	CLEANUP(freep) char *data = json ? json_text_dump(json, JSON_COMPACT) : NULL;
-	json_decref(json);
-	if (!data)
+	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
+	json_decref(data);
+	if (!text)
 		return err_nomem(e);
 	struct event_row row = {
 		.at = run_now(l->run),
 		.plan_id = l->plan->id,
 		.task_id = l->id,
 		.attempt = l->attempt,
-		.kind = "progress",
-		.data = data,
+		.kind = kind,
+		.data = text,
 	};
 	int code = store_in_transaction(l->run->store) ? 0 : store_begin(l->run->store, e);
 	return code < 0 ? code : store_event_add(l->run->store, &row, e);
+}
+
+int run_note(const struct live *l, const char *text, struct err *e)
+{
+	return run_event(l, "progress", json_pack("{s:o}", "text", json_text(text)), e);
 }

@@ -308,9 +308,9 @@ static void merge_made(struct job *job);
 static void merge_published(struct job *job)
 {
 	struct live *l = job->live;
-	if (job->result == GIT_MOVED && ++l->merge->moved < MOVED_MAX && !l->cancel)
+	if (job->result == GIT_MOVED && ++l->merge->moved < MOVED_MAX && !l->cancel) {
 		merge_submit(l, false, merge_made);
-	else if (job->result == 0) {
+	} else if (job->result == 0) {
 		l->plan->tip = l->merge->result;
 		merge_end(l, RESULT_DONE, NULL);
 	} else {

@@ -8,14 +8,20 @@
 
 #include <errno.h>
 
-/* What is not committed by then is left to the next start: so long after the drain, in which a git
- * waits for something that does not come, and after the second stop. */
+/* What is not committed by then is left to the next start: so long after the drain without any job
+ * or unit that came to its end, for a git may wait for what does not come; and after the second
+ * stop. */
 #define COMMITS_MS 10000
 #define GIVE_UP_MS 500
 
 static void on_giveup(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
+	if (!r->killed && r->ended != r->ended_before) {
+		r->ended_before = r->ended;
+		uv_timer_start(&r->giveup, on_giveup, COMMITS_MS, 0);
+		return;
+	}
 	r->aborted = true;
 	uv_stop(&r->loop);
 }

@@ -11,6 +11,7 @@
 #include "run/environ.h"
 #include "run/run.h"
 
+#include <jansson.h>
 #include <pthread.h>
 #include <uv.h>
 
@@ -221,6 +222,7 @@ struct run {
 	int64_t clock_base; /* wall clock minus monotonic, at the start */
 	int64_t last_signal_ms;
 	uint32_t jobs, watches;
+	uint64_t ended, ended_before; /* jobs and units; as of the last look after a stop */
 	struct workers workers;
 	struct tamper_view tamper;               /* the shared repository as it is known */
 	struct VEC(struct git_ref_update) moves; /* of refs, announced by orch's own; refs owned */
@@ -266,7 +268,9 @@ void run_fail(struct run *r, int code, const struct err *e);
 void run_warn(struct run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void run_activity(struct run *r, const struct live *l, const char *text);
 
-/* A line in the log of l's attempt (live.c). */
+/* An event of l's attempt; consumes data, and takes NULL for want of memory (live.c). */
+int run_event(const struct live *l, const char *kind, json_t *data, struct err *e) MUST_CHECK;
+/* A line in the log of l's attempt. */
 int run_note(const struct live *l, const char *text, struct err *e) MUST_CHECK;
 /* A high finding of l's attempt; in a transaction (tamper.c). */
 int run_finding(

@@ -124,21 +124,10 @@ void tamper_moved(struct store *s, const struct git_ref_update *move)
 
 int run_finding(const struct live *l, const char *title, const char *body, struct err *e)
 {
-	json_t *data = json_pack("{s:s, s:o, s:o}", "severity", "high", "title", json_text(title),
-		"body", json_text(body));
-	CLEANUP(freep) char *text = data ? json_text_dump(data, JSON_COMPACT) : NULL;
-	json_decref(data);
-	if (!text)
-		return err_nomem(e);
-	struct event_row row = {
-		.at = run_now(l->run),
-		.plan_id = l->plan->id,
-		.task_id = l->id,
-		.attempt = l->attempt,
-		.kind = "finding",
-		.data = text,
-	};
-	return store_event_add(l->run->store, &row, e);
+	return run_event(l, "finding",
+		json_pack("{s:s, s:o, s:o}", "severity", "high", "title", json_text(title), "body",
+			json_text(body)),
+		e);
 }
 
 static int add_finding(struct live *l, char *const *changes, struct err *e)

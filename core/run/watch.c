@@ -61,6 +61,7 @@ static void autopsy_perform(struct job *job)
 static void watch_report(struct watch *w, struct unit_exit *x)
 {
 	w->ended = true;
+	w->run->ended++;
 	w->over(w, x);
 	watch_close(w);
 }
