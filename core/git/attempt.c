@@ -3,8 +3,8 @@
 
 #include "base/log.h"
 #include "git/copy.h"
-#include "git/scan.h"
 #include "git/gitlink.h"
+#include "git/scan.h"
 #include "git/submodule.h"
 #include "git/way.h"
 #include "git/worktree.h"

@@ -206,8 +206,8 @@ static int remove_admin(const struct git_ctx *ctx, const char *admin, struct err
 		r = git_worktrees_lock(ctx, &lock, e);
 	if (r == 0 && rename(admin, trash) < 0)
 		r = err_errno(e, -errno, "cannot remove '%s'", admin);
-	closep(&lock);
-	lock = -1;
+	if (lock >= 0)
+		close(TAKE_FD(lock));
 	return r < 0 ? r : dir_remove_tree(AT_FDCWD, trash, e);
 }
 
@@ -291,13 +291,7 @@ static int add(const struct git_ctx *ctx, const char *path, const struct git_oid
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;
 	const char *const argv[] = {
 		"worktree", "add", "-q", "--detach", "--no-checkout", path, commit->hex, NULL};
-	struct err why = ERR_INIT;
-	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, &why);
-	/* Whoever removes a worktree without our lock makes it fail. */
-	if (r == GIT_FAILED)
-		r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
-	else if (r < 0 && e)
-		*e = why;
+	r = git_run_ok(ctx, &(struct git_cmd){.argv = argv}, &o, e);
 	close(TAKE_FD(lock));
 	if (r == 0)
 		r = find_admin(ctx->repo, path, ret_admin, e);
@@ -447,7 +441,8 @@ static int make_root(const char *path, struct err *e)
 	return dir_make(AT_FDCWD, root, 0700, e);
 }
 
-/* A git that failed is asked again, and the disk whether it was its fault. */
+/* A git that failed is asked again (whoever removes a worktree without our lock makes it fail), and
+ * the disk whether it was its fault. */
 static int prepare_surely(const struct git_ctx *ctx, const char *path, const struct git_oid *commit,
 	char *const *copy, char **ret_admin, struct err *e)
 {

@@ -3,11 +3,11 @@
 #include "lifecycle/internal.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/cgroup.h"
 #include "os/file.h"
 #include "os/lock.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

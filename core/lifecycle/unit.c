@@ -2,9 +2,9 @@
 #include "lifecycle/internal.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

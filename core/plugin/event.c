@@ -2,8 +2,8 @@
 #include "plugin/event.h"
 
 #include "base/buf.h"
-#include "base/str.h"
 #include "base/json_text.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -2,10 +2,10 @@
 #include "plugin/probe_impl.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/proc.h"
 #include "os/spawn.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <poll.h>

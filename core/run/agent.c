@@ -3,10 +3,10 @@
 #include "run/state.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "git/git.h"
 #include "plugin/plugin.h"
 #include "unit/usage.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <string.h>

@@ -14,9 +14,9 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/sock.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #include "shim/host_impl.h"
 
 #include "base/clock.h"
-#include "base/str.h"
 #include "base/json_text.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <string.h>

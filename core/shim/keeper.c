@@ -2,10 +2,10 @@
 #include "shim/keeper.h"
 
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
 #include "os/lock.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>

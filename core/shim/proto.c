@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/proto.h"
 
-#include "base/str.h"
 #include "base/json_text.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "unit/spec.h"
 
+#include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
-#include "base/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
