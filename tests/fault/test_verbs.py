@@ -3,8 +3,6 @@
 once. The verb either says what it always says, or that it cannot, with 74; nothing is changed by it.
 A few of them by default; ORCH_FAULT_ALL=1 takes each."""
 
-import os
-
 import pytest
 
 import lab
@@ -21,7 +19,6 @@ VARIES = ("status", "report", "harness", "merge")
 
 @pytest.fixture(scope="module")
 def world():
-    os.environ.setdefault("ORCH_FAULT_JOBS", "1")
     lab._worker()
     world = lab.World("diamond")
     assert world.give("dispatch", "--json", world.plan_file).status == 2
