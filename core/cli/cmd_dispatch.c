@@ -92,6 +92,8 @@ static int parse_options(struct dispatch *d, int argc, char **argv)
 			break;
 		case 't':
 			r = parse_duration_option(cli, "--timeout", optarg, &d->timeout_ms);
+			if (r < 0 && d->timeout_ms == 0)
+				return cli_usage(cli, "--timeout: more than 0, or off");
 			break;
 		case 'd':
 			r = parse_duration_option(cli, "--drain-timeout", optarg, &d->drain_ms);

@@ -319,7 +319,8 @@ static json_t *task_message(const struct keeper *k)
 	json_t *o = json_object();
 	CLEANUP_STR char *prompt =
 		path_join(k->dir_path, s->prompt_file ? s->prompt_file : UNIT_FILE_PROMPT);
-	int r = set_text(o, "harness", plugin_name(k));
+	/* What was not found is named as it was looked for. */
+	int r = set_text(o, "harness", a->path ? harness_name(k) : plugin_name(k));
 	r |= set_text(o, "plugin", a->path);
 	r |= set_text(o, "plan", s->plan ? s->plan : "");
 	r |= set_text(o, "task", s->task ? s->task : "");

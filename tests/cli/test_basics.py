@@ -69,6 +69,7 @@ def test_a_dispatched_task_ends_in_the_integration_branch(repo):
     (["dispatch", "-f"], "unknown option '-f'"),
     (["dispatch", "--json=1"], "option '--json' takes no value"),
     (["dispatch", "--cap"], "option '--cap' needs a value"),
+    (["dispatch", "--timeout=0"], "--timeout: more than 0, or off"),
     (["dispatch", "-C"], "option '-C' needs a value"),
     (["dispatch", "--a", "--t"], "option '--t' is not clear: --timeout, --target"),
     (["plan", "check", "--x"], "unknown option '--x'"),
