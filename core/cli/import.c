@@ -16,6 +16,7 @@ int import_read(struct cli *cli, const struct site *site, const char *path, stru
 	struct plan_context context = {
 		.shared = site->config->invariants.items,
 		.n_shared = site->config->invariants.count,
+		.cancel_fd = cli->signal_fd,
 	};
 	struct diags d = DIAGS_INIT;
 	struct err e = ERR_INIT;

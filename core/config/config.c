@@ -213,13 +213,13 @@ static int load_section(
 	return r;
 }
 
-static int load_file(
-	struct config *c, const char *path, bool required, struct diags *d, struct err *e)
+static int load_file(struct config *c, const char *path, bool required, int cancel_fd,
+	struct diags *d, struct err *e)
 {
 	if (!path)
 		return 0;
 	CLEANUP_INI struct ini ini = INI_INIT;
-	int r = ini_load_file(path, &ini, d, e);
+	int r = ini_load_file(path, cancel_fd, &ini, d, e);
 	if ((r == -ENOENT || r == -ENOTDIR) && !required)
 		return 0;
 	for (size_t i = 0; r == 0 && i < ini.sections.count; i++)
@@ -302,12 +302,13 @@ int config_load(
 	if (!c)
 		return err_nomem(e);
 	const char *explicit_file = sources->explicit_file;
-	int r = load_file(c, sources->system_file, false, d, e);
+	int cancel_fd = sources->cancel_fd;
+	int r = load_file(c, sources->system_file, false, cancel_fd, d, e);
 	if (r == 0)
-		r = load_file(c, sources->user_file, false, d, e);
+		r = load_file(c, sources->user_file, false, cancel_fd, d, e);
 	if (r == 0)
 		r = load_file(c, explicit_file ? explicit_file : sources->repo_file,
-			explicit_file != NULL, d, e);
+			explicit_file != NULL, cancel_fd, d, e);
 	if (r < 0)
 		return r;
 	if (config_load_environment(c, sources->environment, d) < 0 ||

@@ -160,6 +160,7 @@ struct config_sources {
 	const char *repo_file;
 	const char *explicit_file;
 	char *const *environment;
+	int cancel_fd; /* readable: give up with -ECANCELED; 0 or less: none */
 };
 
 /*

@@ -56,9 +56,10 @@ void ini_deinit(struct ini *ini);
  * Both fill *ret (for ini_deinit, whatever is returned) and add what is wrong to d; what could not
  * be understood is left out. 0 also when there were mistakes in the text: ask d->errors. Negative:
  * it could not be read at all (e says why), or memory is out. The file may be a pipe, and
- * "-" is standard input; reading blocks.
+ * "-" is standard input; reading blocks, see text_file_read for cancel_fd.
  */
-int ini_load_file(const char *path, struct ini *ret, struct diags *d, struct err *e) MUST_CHECK;
+int ini_load_file(const char *path, int cancel_fd, struct ini *ret, struct diags *d,
+	struct err *e) MUST_CHECK;
 int ini_load_text(const char *file, const char *text, size_t len, struct ini *ret,
 	struct diags *d) MUST_CHECK;
 

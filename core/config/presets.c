@@ -57,7 +57,7 @@ static bool has_script(const char *dir, const char *script)
 {
 	CLEANUP_STR char *path = path_join(dir, "package.json");
 	CLEANUP_BUF struct buf text = BUF_INIT;
-	if (!path || text_file_read(path, MAX_PROJECT_FILE, &text, NULL) < 0)
+	if (!path || text_file_read(path, MAX_PROJECT_FILE, -1, &text, NULL) < 0)
 		return false;
 	json_t *root = NULL;
 	if (json_text_parse(buf_cstr(&text), text.len, 0, &root, NULL) < 0)
@@ -92,7 +92,7 @@ static bool has_target(const char *dir, char *const *files, const char *target)
 	for (size_t i = 0; files && files[i]; i++) {
 		CLEANUP_STR char *path = path_join(dir, files[i]);
 		CLEANUP_BUF struct buf text = BUF_INIT;
-		if (path && text_file_read(path, MAX_PROJECT_FILE, &text, NULL) == 0)
+		if (path && text_file_read(path, MAX_PROJECT_FILE, -1, &text, NULL) == 0)
 			return text_has_target(buf_cstr(&text), target);
 	}
 	return false;

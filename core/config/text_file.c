@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 
 /* The caller named a file that is no use: not an error of ours. */
 static int no_input(struct err *e, int code, const char *path)
@@ -15,12 +16,23 @@ static int no_input(struct err *e, int code, const char *path)
 	return code;
 }
 
-int text_file_read(const char *path, size_t limit, struct buf *out, struct err *e)
+/* Until there is something to read. A FIFO that nobody has opened to write is waited for. */
+static int await_input(int fd, int cancel_fd)
+{
+	struct pollfd p[] = {{.fd = fd, .events = POLLIN},
+		{.fd = cancel_fd > 0 ? cancel_fd : -1, .events = POLLIN}};
+	while (poll(p, 2, -1) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return p[0].revents ? 0 : -ECANCELED;
+}
+
+int text_file_read(const char *path, size_t limit, int cancel_fd, struct buf *out, struct err *e)
 {
 	CLEANUP(closep) int opened = -1;
 	int fd = STDIN_FILENO;
 	if (!str_eq(path, "-")) {
-		opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 		if (opened < 0)
 			return no_input(e, -errno, path);
 		fd = opened;
@@ -29,11 +41,14 @@ int text_file_read(const char *path, size_t limit, struct buf *out, struct err *
 	for (;;) {
 		if (buf_reserve(out, 65536) < 0)
 			return err_nomem(e);
-		ssize_t n = read(fd, out->data + out->len, 65536);
-		if (n < 0 && errno == EINTR)
+		int r = await_input(fd, cancel_fd);
+		if (r == -ECANCELED)
+			return err_set(e, r, "reading %s was stopped", path);
+		ssize_t n = r < 0 ? r : read(fd, out->data + out->len, 65536);
+		if (n < 0 && r == 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0)
-			return no_input(e, -errno, path);
+			return no_input(e, r < 0 ? r : -errno, path);
 		if (n == 0)
 			break;
 		out->len += (size_t)n;

@@ -7,9 +7,11 @@
 #include "base/err.h"
 
 /*
- * Appends the contents of path ("-": standard input) to out; blocks. -ENOENT and other errnos,
- * -EFBIG beyond the limit, -EISDIR, -ENOMEM, each with e.
+ * Appends the contents of path ("-": standard input) to out; blocks, for a pipe until its writers
+ * are done or cancel_fd is readable (0 or less: nothing cancels): then -ECANCELED. -ENOENT and
+ * other errnos, -EFBIG beyond the limit, -EISDIR, -ENOMEM, each with e.
  */
-int text_file_read(const char *path, size_t limit, struct buf *out, struct err *e) MUST_CHECK;
+int text_file_read(
+	const char *path, size_t limit, int cancel_fd, struct buf *out, struct err *e) MUST_CHECK;
 
 #endif

@@ -110,6 +110,7 @@ struct plan {
 struct plan_context {
 	const struct invariant *shared; /* the [invariant:*] of the configuration */
 	size_t n_shared;
+	int cancel_fd; /* readable: stop reading files, -ECANCELED; 0 or less: none */
 };
 
 /*

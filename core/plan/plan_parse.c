@@ -11,6 +11,7 @@
 struct parser {
 	const char *file;
 	const char *dir; /* where a prompt_file is looked for; NULL: the working directory */
+	int cancel_fd;
 	struct plan *plan;
 	struct diags *d;
 	struct VEC(struct task_place) places; /* one for each task */
@@ -131,14 +132,14 @@ static int read_prompt_file(struct parser *p, struct task *t, const struct ini_e
 		why = "expected a path, found nothing";
 	else if (str_eq(entry->value, "-"))
 		why = "expected a path, found '-'";
-	else if (text_file_read(path, INI_MAX_BYTES, &text, &e) < 0)
+	else if (text_file_read(path, INI_MAX_BYTES, p->cancel_fd, &text, &e) < 0)
 		why = e.msg;
 	else if (!utf8_is_valid(buf_cstr(&text), text.len))
 		why = "expected a file of UTF-8 text without NUL bytes";
 	else if (buf_cstr(&text)[strspn(buf_cstr(&text), " \t\r\n")] == '\0')
 		why = "expected a prompt, the file is empty";
-	if (e.code == -ENOMEM)
-		return -ENOMEM;
+	if (e.code == -ENOMEM || e.code == -ECANCELED)
+		return e.code;
 	if (why) {
 		diags_error(p->d, p->file, entry->line, "prompt_file: %s", why);
 		return 0;
@@ -304,7 +305,11 @@ static int parse_ini(const struct ini *ini, const char *dir, const struct plan_c
 	CLEANUP_PLAN struct plan *plan = plan_new();
 	CLEANUP(parser_deinit)
 	struct parser p = {.file = ini->file, .dir = dir, .plan = plan, .d = d};
-	if (!plan || read_all(&p, ini, context) < 0)
+	p.cancel_fd = context ? context->cancel_fd : -1;
+	int r = plan ? read_all(&p, ini, context) : -ENOMEM;
+	if (r == -ECANCELED)
+		return err_set(e, r, "reading %s was stopped", ini->file);
+	if (r < 0)
 		return err_nomem(e);
 	size_t mistakes = d->errors - errors_before;
 	if (mistakes > 0) {
@@ -331,7 +336,7 @@ int plan_parse_file(const char *path, const struct plan_context *context, struct
 {
 	size_t errors_before = d->errors;
 	CLEANUP_INI struct ini ini = INI_INIT;
-	int r = ini_load_file(path, &ini, d, e);
+	int r = ini_load_file(path, context ? context->cancel_fd : -1, &ini, d, e);
 	if (r < 0)
 		return r;
 	const char *slash = strrchr(path, '/');

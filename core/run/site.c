@@ -158,6 +158,7 @@ static int site_configure(
 		.repo_file = s->repo_config,
 		.explicit_file = o->config_file,
 		.environment = s->environment,
+		.cancel_fd = o->cancel_fd,
 	};
 	int r = config_load(&sources, &s->config, d, e);
 	if (r < 0)

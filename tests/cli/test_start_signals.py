@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -58,4 +59,56 @@ def test_signal_at_some_early_moment(repo, delay):
         assert not os.path.exists(repo.state_dir)
     assert not (repo.state_dir / "orch.sock").exists()
     repo.orch("dispatch", plan)
+    assert repo.task("a")["status"] == "passed"
+
+
+WORK = "[task:a]\ncommand = touch a\n"
+
+
+def reader_of(fifo):
+    """A descriptor to write to it, once orch has opened it."""
+    def try_open():
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+    return wait_until(try_open, what=f"a reader of {fifo}")
+
+
+@pytest.mark.parametrize("what", ["plan", "prompt", "config", "stdin"])
+def test_a_signal_while_orch_reads_from_a_pipe(repo, what):
+    """Somebody has yet to write into it, and perhaps never will."""
+    fifo = repo.home / "fifo"
+    os.mkfifo(fifo)
+    plan = repo.plan("[task:a]\nprompt_file = fifo\n" if what == "prompt" else WORK)
+    args = {"plan": ["dispatch", fifo], "prompt": ["dispatch", plan], "stdin": ["dispatch", "-"],
+            "config": ["--config", fifo, "dispatch", plan]}[what]
+    stdin, end = os.pipe()
+    process = repo.popen(*args, stdin=stdin)
+    os.close(stdin)
+    if what == "stdin":
+        wait_until((repo.state_dir / "lock").exists)
+    else:
+        os.close(end)
+        end = reader_of(fifo)
+    process.send_signal(signal.SIGINT)
+    try:
+        result = repo.finish(process, timeout=30)
+    finally:
+        os.close(end)
+    assert result.status == 130 and "was stopped" in result.err, result
+    assert not (repo.state_dir / "orch.sock").exists()
+
+
+def test_a_plan_that_is_written_little_by_little(repo):
+    fifo = repo.home / "fifo"
+    os.mkfifo(fifo)
+    text = open(repo.plan(WORK)).read()
+    process = repo.popen("dispatch", fifo)
+    end = reader_of(fifo)
+    os.write(end, text[:9].encode())
+    time.sleep(0.2)
+    os.write(end, text[9:].encode())
+    os.close(end)
+    assert repo.finish(process).status == 0
     assert repo.task("a")["status"] == "passed"

@@ -15,7 +15,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		CLEANUP_BUF struct buf text = BUF_INIT;
 		struct err e = ERR_INIT;
-		if (text_file_read(argv[i], (size_t)1 << 20, &text, &e) < 0) {
+		if (text_file_read(argv[i], (size_t)1 << 20, -1, &text, &e) < 0) {
 			fprintf(stderr, "%s\n", e.msg);
 			return 1;
 		}

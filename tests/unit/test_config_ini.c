@@ -210,10 +210,10 @@ static void test_a_file_is_read_within_bounds(void **state)
 	CLEANUP_INI struct ini ini = INI_INIT;
 	CLEANUP(diags_deinit) struct diags d = DIAGS_INIT;
 	struct err e = ERR_INIT;
-	assert_int_equal(ini_load_file("/nonexistent/x.ini", &ini, &d, &e), -ENOENT);
-	assert_int_equal(ini_load_file("/", &ini, &d, &e), -EISDIR);
+	assert_int_equal(ini_load_file("/nonexistent/x.ini", -1, &ini, &d, &e), -ENOENT);
+	assert_int_equal(ini_load_file("/", -1, &ini, &d, &e), -EISDIR);
 	assert_int_equal(err_status(&e), EXIT_NOINPUT);
-	assert_int_equal(ini_load_file("/dev/zero", &ini, &d, &e), -EFBIG);
+	assert_int_equal(ini_load_file("/dev/zero", -1, &ini, &d, &e), -EFBIG);
 	assert_int_equal(d.errors, 0);
 }
 

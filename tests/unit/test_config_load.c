@@ -68,7 +68,13 @@ static void write_text(const char *path, const char *text)
 
 static int load(struct fixture *f, const char *explicit_file, char *const *environment)
 {
-	struct config_sources sources = {f->system, f->user, f->repo, explicit_file, environment};
+	struct config_sources sources = {
+		.system_file = f->system,
+		.user_file = f->user,
+		.repo_file = f->repo,
+		.explicit_file = explicit_file,
+		.environment = environment,
+	};
 	diags_deinit(&f->d);
 	config_free(f->c);
 	f->c = NULL;
@@ -291,7 +297,7 @@ static void test_what_is_printed_reads_back(void **state)
 	assert_int_equal(config_print(f->c, out), 0);
 	fclose(out);
 	CLEANUP_BUF struct buf text = BUF_INIT;
-	assert_int_equal(text_file_read(f->other, 1 << 20, &text, &f->e), 0);
+	assert_int_equal(text_file_read(f->other, 1 << 20, -1, &text, &f->e), 0);
 	CLEANUP_STR char *line = str_printf("; %s:2\nmax_agents = 7\n", f->repo);
 	assert_non_null(strstr(buf_cstr(&text), line));
 	assert_non_null(strstr(buf_cstr(&text), "; built in\nkill_grace = 5s\n"));
@@ -349,7 +355,7 @@ static void test_the_reference_lists_every_key_with_its_default(void **state)
 	struct fixture *f = *state;
 	CLEANUP_STR char *path = path_join(SOURCE_DIR, "config/orch.ini");
 	CLEANUP_BUF struct buf text = BUF_INIT, plain = BUF_INIT;
-	assert_int_equal(text_file_read(path, 1 << 20, &text, &f->e), 0);
+	assert_int_equal(text_file_read(path, 1 << 20, -1, &text, &f->e), 0);
 	/* Takes the `;` off what is commented out: `;key = value` and `;[section]`. */
 	for (const char *line = buf_cstr(&text); *line; line += strcspn(line, "\n") + 1) {
 		if (line[0] == ';' && (islower((unsigned char)line[1]) || line[1] == '['))

@@ -766,7 +766,7 @@ static struct invariant shared_invariant = {
 	.command = (char *)(uintptr_t) "make check",
 	.timeout_ms = 1000,
 };
-static const struct plan_context context = {&shared_invariant, 1};
+static const struct plan_context context = {.shared = &shared_invariant, .n_shared = 1};
 
 static int parse_plan(
 	struct failing *f, const char *text, struct plan **ret, struct diags *d, struct err *e)

@@ -225,7 +225,7 @@ static void test_shared_invariants_are_taken_along(void **state)
 	assert_int_equal(invariant_init(&shared[1], "lint"), 0);
 	shared[0].command = str_dup("make");
 	shared[1].command = str_dup("lint it");
-	struct plan_context context = {shared, 2};
+	struct plan_context context = {.shared = shared, .n_shared = 2};
 	CLEANUP_PLAN struct plan *p = parse_good_in(NULL,
 		HEAD "[task:a]\nprompt = x\ninvariants = lint, build\n[task:b]\nprompt = "
 		     "x\ninvariants = lint\n"
