@@ -381,7 +381,10 @@ static int finish(struct dispatch *d, struct progress *progress, bool interrupte
 	}
 	struct summary summary = dispatch_summary(d, &halt);
 	progress_summary(progress, &summary);
-	return cli_flush(halt_reason_status(halt.reason));
+	int status = cli_flush(halt_reason_status(halt.reason));
+	bool hurry = interrupted || halt.reason == HALT_INTERRUPTED;
+	bool lost = progress_drain(progress, hurry) < 0;
+	return lost && !status ? EXIT_IO : status;
 }
 
 static enum progress_mode progress_mode(const struct dispatch *d)
@@ -462,7 +465,7 @@ static int dispatch_run(struct dispatch *d)
 		.select = &d->select,
 		.signal_fd = d->cli->signal_fd,
 	};
-	if (progress_new(progress_mode(d), &progress, &e) < 0)
+	if (progress_new(progress_mode(d), d->cli->signal_fd, &progress, &e) < 0)
 		return cli_error(d->cli, &e);
 	if (run_once(d, progress, &options, &interrupted, &e) < 0)
 		return wind_down(d, progress, &options, &e);

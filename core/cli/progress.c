@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/vec.h"
 #include "cli/cli.h"
+#include "cli/outlet.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define LIVE_LINES_MAX 30
+#define HURRY_MS       200
 
 /* A task under way, for the live display. */
 struct row {
@@ -26,6 +28,7 @@ struct row {
 
 struct progress {
 	enum progress_mode mode;
+	struct outlet *out, *errout;
 	struct VEC(struct row) rows;
 	unsigned drawn; /* lines of the live block that are on the screen */
 	struct run_halt halt;
@@ -34,13 +37,18 @@ struct progress {
 	bool halted;
 };
 
-int progress_new(enum progress_mode mode, struct progress **ret, struct err *e)
+int progress_new(enum progress_mode mode, int stop_fd, struct progress **ret, struct err *e)
 {
-	struct progress *p = calloc(1, sizeof(*p));
+	CLEANUP(progress_freep) struct progress *p = calloc(1, sizeof(*p));
 	if (!p)
 		return err_nomem(e);
 	p->mode = mode;
-	*ret = p;
+	int r = outlet_open(&stdout, STDOUT_FILENO, stop_fd, &p->out, e);
+	if (r == 0)
+		r = outlet_open(&stderr, STDERR_FILENO, stop_fd, &p->errout, e);
+	if (r < 0)
+		return r;
+	*ret = TAKE(p);
 	return 0;
 }
 
@@ -59,6 +67,8 @@ void progress_free(struct progress *p)
 		row_clear(r);
 	VEC_FREE(&p->rows);
 	free(p->halt_plan);
+	outlet_close(p->out);
+	outlet_close(p->errout);
 	free(p);
 }
 
@@ -221,8 +231,12 @@ static void on_warning(void *ctx, const char *text)
 static void on_tick(void *ctx)
 {
 	struct progress *p = ctx;
-	live_erase(p);
-	live_draw(p);
+	if (p->mode == PROGRESS_LIVE) {
+		live_erase(p);
+		live_draw(p);
+	}
+	outlet_pump(p->out);
+	outlet_pump(p->errout);
 }
 
 struct run_listener progress_listener(struct progress *p)
@@ -233,7 +247,7 @@ struct run_listener progress_listener(struct progress *p)
 		.activity = on_activity,
 		.halt = on_halt,
 		.warning = on_warning,
-		.tick = p->mode == PROGRESS_LIVE ? on_tick : NULL,
+		.tick = on_tick,
 	};
 }
 
@@ -255,4 +269,12 @@ void progress_summary(struct progress *p, struct summary *s)
 		summary_json(s);
 	else if (p->mode != PROGRESS_QUIET || halt_reason_status(s->halt->reason) != 0)
 		summary_text(s);
+}
+
+int progress_drain(struct progress *p, bool in_a_hurry)
+{
+	int patience_ms = in_a_hurry ? HURRY_MS : -1;
+	int r = outlet_drain(p->out, patience_ms);
+	(void)!outlet_drain(p->errout, patience_ms); /* there is nowhere to tell it */
+	return r;
 }

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The first and the second signal, state by state (A8.7)."""
 
+import fcntl
+import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
 
 from conftest import descendants, orch_bin, wait_until
 
+F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
 HELD = ("echo $ORCH_TASK $ORCH_ATTEMPT >> $HOME/starts; echo $ORCH_ATTEMPT > part;"
         " while ! test -e $HOME/go; do sleep 0.02; done; echo $ORCH_TASK > $ORCH_TASK")
 # Takes no notice of SIGTERM, nor do its children in sessions of their own.
@@ -303,3 +307,75 @@ def test_nohup_itself(repo):
     plan = repo.plan("[task:a]\ncommand = echo a > a\n")
     repo.sh(f"nohup {orch_bin()} dispatch {plan} >/dev/null 2>&1")
     assert repo.task("a")["status"] == "passed"
+
+
+# ---- a reader that does not read ----
+
+def many(repo, count=150):
+    """What their dispatch says is more than the smallest pipe holds."""
+    return repo.plan("[task:held]\npriority = 9\n" + f"command = {HELD}\n" + "".join(
+        f"[task:t{n}]\ncommand = exit 1\nretry_max = 0\n" for n in range(count)),
+        isolation="none", max_agents=8)
+
+
+def unread(repo, plan, *args, **kwargs):
+    """A dispatch whose output nobody reads, once all but one task have ended."""
+    repo.env["ORCH_RETRY_BREAKER"] = "100000"
+    out, end = os.pipe()
+    fcntl.fcntl(end, F_SETPIPE_SZ, 4096)
+    process = repo.popen("dispatch", *args, plan, stdout=end, **kwargs)
+    os.close(end)
+    wait_until(lambda: starts(repo) and {task["status"] for task in repo.status()["tasks"]
+                                         if task["name"] != "held"} == {"escalated"},
+               what="the end of the others")
+    return process, out
+
+
+@pytest.mark.parametrize("err", [subprocess.PIPE, subprocess.STDOUT])
+def test_a_reader_that_does_not_read_holds_nothing_up(repo, err):
+    process, out = unread(repo, many(repo), "--json", stderr=err)
+    before = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    result = repo.finish(process)
+    assert result.status == 130 and time.monotonic() - before < 30
+    assert repo.task("held")["outcome"] == "interrupted"
+    assert b'"halt"' not in os.read(out, 1 << 20)
+    os.close(out)
+
+
+def test_orch_stop_is_not_held_up_either(repo):
+    process, out = unread(repo, many(repo), "--json")
+    repo.orch("stop")
+    assert repo.finish(process).status == 130
+    os.close(out)
+
+
+def test_a_reader_that_reads_late_gets_it_all(repo):
+    process, out = unread(repo, many(repo), "--json")
+    (repo.home / "go").touch()
+    wait_until(lambda: repo.task("held")["status"] == "passed")
+    with open(out) as file:
+        lines = [json.loads(line) for line in file]
+    assert repo.finish(process).status == 1
+    assert lines[-1]["type"] == "halt" and lines[-1]["tasks"] == {"escalated": 150, "passed": 1}
+    ends = [line["task"] for line in lines[:-1] if line["to"] in ("escalated", "passed")]
+    assert sorted(ends) == sorted(["held"] + [f"t{n}" for n in range(150)])
+
+
+def test_at_the_end_a_signal_ends_the_wait_for_the_reader(repo):
+    process, out = unread(repo, many(repo), "--json")
+    (repo.home / "go").touch()
+    wait_until(lambda: repo.status()["halt"])
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert repo.finish(process).status == 1
+    os.close(out)
+
+
+def test_a_reader_that_goes_away(repo):
+    process, out = unread(repo, many(repo), "--json")
+    os.close(out)
+    (repo.home / "go").touch()
+    result = repo.finish(process)
+    assert result.status == 1 and "cannot write to standard output" in result.err
+    assert repo.task("held")["status"] == "passed"
