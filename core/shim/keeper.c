@@ -381,12 +381,13 @@ static void turn(struct keeper *k)
 	k->polls.fds.count = k->polls.entries.count = 0;
 	poll_add(k, k->signal_fd, POLLIN, on_signal, NULL);
 	ctl_poll(k);
+	size_t own = k->polls.fds.count; /* from here on the unit's, which a pause holds back */
 	if (!k->paused_at)
 		k->sort->poll(k);
 	int n = poll_all(k, deadline_poll_ms(next_deadline(k)));
 	/* Handlers add nothing to the set, so the entries stay where they are. */
 	for (size_t i = 0; n > 0 && i < k->polls.fds.count && !k->over; i++)
-		if (k->polls.fds.items[i].revents)
+		if (k->polls.fds.items[i].revents && !(k->paused_at && i >= own))
 			k->polls.entries.items[i].fn(
 				k, k->polls.entries.items[i].user, k->polls.fds.items[i].revents);
 	int64_t now = clock_mono_ms();

@@ -233,6 +233,29 @@ def test_a_task_that_is_over_has_no_mark(repo):
     assert (repo.task("b")["status"], repo.task("b")["paused"]) == ("passed", False)
 
 
+def test_a_pause_while_the_harness_starts_its_agent(repo):
+    """The keeper finds the pause and the start at the same moment: what it starts would run on."""
+    plugins = os.environ["ORCH_TEST_PLUGINS"]
+    process = repo.popen("dispatch", repo.plan(
+        "[task:a]\ncommand = touch $HOME/runs; echo a > a\n", harness="spawn-tarry"), env={
+            **repo.env, "ORCH_PLUGIN_PATH": plugins, "ORCH_CONTAINMENT": "subreaper"})
+    wait_until((repo.home / "at-callback").exists)
+    lock, = repo.state_dir.glob("units/*/shim.lock")
+    keeper = json.loads(lock.read_text())["pid"]
+    os.kill(keeper, signal.SIGSTOP)
+    (repo.home / "go-on").touch()
+    pause = repo.popen("pause", "a")
+    wait_until(lambda: repo.task("a")["paused"])
+    time.sleep(0.5)  # both wait in the keeper's sockets by now
+    os.kill(keeper, signal.SIGCONT)
+    assert repo.finish(pause).status == 0
+    time.sleep(0.3)  # nothing may happen
+    assert not (repo.home / "runs").exists()
+    repo.orch("resume", "a")
+    assert repo.finish(process).status == 0
+    assert (repo.home / "runs").exists()
+
+
 def test_stop_is_the_first_signal(ticker):
     repo = ticker.repo
     repo.orch("stop", "demo")

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The harness from which the good and the broken test plugins are made, one each by compile
- * definitions: IN_<CALLBACK>=CRASH|QUIT|HANG|DAEMON misbehaves there, and one of the DEFECT_ words
- * spoils the descriptor. Otherwise it runs the task's command (or `exit 0`) by /bin/sh.
+ * definitions: IN_<CALLBACK>=CRASH|QUIT|HANG|DAEMON misbehaves there, TARRY waits there for a file
+ * of the test's, and one of the DEFECT_ words spoils the descriptor. Otherwise it runs the task's
+ * command (or `exit 0`) by /bin/sh.
  */
 #include <plugin_api.h>
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +19,7 @@
 #define QUIT   2
 #define HANG   3
 #define DAEMON 4 /* leaves a process in a session of its own, then hangs */
+#define TARRY  5 /* makes $HOME/at-callback, goes on when there is $HOME/go-on */
 
 #ifndef IN_CTOR
 #define IN_CTOR NONE
@@ -55,8 +58,23 @@ struct orch_agent {
 	struct orch_process *process;
 };
 
+static void tarry(void)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	char path[4096];
+	snprintf(path, sizeof(path), "%s/at-callback", getenv("HOME"));
+	FILE *here = fopen(path, "w");
+	if (here)
+		fclose(here);
+	snprintf(path, sizeof(path), "%s/go-on", getenv("HOME"));
+	while (access(path, F_OK) != 0)
+		nanosleep(&pause, NULL);
+}
+
 static void misbehave(int how)
 {
+	if (how == TARRY)
+		tarry();
 	if (how == CRASH)
 		abort();
 	if (how == QUIT)
