@@ -103,7 +103,8 @@ static void breaker_release_one(struct engine *e, const struct engine_breaker *b
 void breaker_limited(struct engine *e, struct engine_task *t, int64_t until)
 {
 	struct engine_breaker *b = task_breaker(e, t);
-	if (until == 0) {
+	/* A time that has come is none: whoever names such a one would be tried for ever. */
+	if (until <= e->now) {
 		int64_t wait = BREAKER_WAIT_FIRST_MS;
 		for (uint32_t i = 0; i < b->level && wait < BREAKER_WAIT_MAX_MS; i++)
 			wait *= 2;
@@ -112,8 +113,6 @@ void breaker_limited(struct engine *e, struct engine_task *t, int64_t until)
 		b->level++;
 		until = e->now + wait;
 	}
-	if (until <= e->now)
-		until = e->now + 1;
 	if (until > b->open_until || b->half_open)
 		b->open_until = until;
 	b->half_open = false;

@@ -102,6 +102,14 @@ def test_a_refused_login_halts_once_nothing_else_can_run(limited):
     assert breaker(limited) == {"limits": 0}
 
 
+def test_a_time_that_is_past_is_no_time(limited):
+    """It would be tried again and again; so it waits as if no time were named, a minute."""
+    wait_for(limited, -HOUR)
+    limited.dispatch(limited.plan(task("a", "exit 75")), status=5, timeout=20,
+                     env={"ORCH_RETRY_MAX_WAIT": "30s"})
+    assert attempts(limited) == {"a": 1}
+
+
 def test_the_summary_names_what_opened_the_breaker(limited):
     wait_for(limited, 7 * HOUR)
     out = limited.orch("dispatch", limited.plan(task("a", "exit 75")), status=5).out

@@ -153,11 +153,12 @@ static int test_wait(struct orch_agent *agent, struct orch_result *result)
 	result->term_signal = ended.term_signal;
 	result->session = "test-session";
 #ifdef SAYS_LIMITS
-	/* 75: come back in so many milliseconds (the option turns); 77: not logged in. */
+	/* 75: come back in so many milliseconds (the option turns), or before; 77: not logged in.
+	 */
 	int64_t wait_ms = agent->host->option_int(agent->host, "turns");
 	if (ended.exit_code == 75)
 		result->outcome = ORCH_OUTCOME_RATE_LIMITED;
-	if (ended.exit_code == 75 && wait_ms > 0)
+	if (ended.exit_code == 75 && wait_ms != 0)
 		result->reset_at = now_ms() + wait_ms;
 	if (ended.exit_code == 77)
 		result->outcome = ORCH_OUTCOME_AUTH_FAILED;
