@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -228,14 +229,26 @@ int unit_request(struct unit *u, const char *type, struct err *e)
 	return say(u, json_pack("{s:s}", "type", type), e);
 }
 
+/* A keeper that was stopped does not hear what it is told; no other is harmed. */
+static void wake_keeper(struct unit *u)
+{
+	nursery_await(u->lc, u);
+	if (u->is_child && u->keeper_pid > 0)
+		(void)!kill(u->keeper_pid, SIGCONT); /* its number is its own until we reap it */
+	else if (u->pidfd >= 0)
+		(void)!syscall(SYS_pidfd_send_signal, u->pidfd, SIGCONT, NULL, 0);
+}
+
 int unit_kill(struct unit *u, enum unit_kill_how how, const char *reason, int64_t kill_after_ms,
 	struct err *e)
 {
-	return say(u,
+	int r = say(u,
 		json_pack("{s:s, s:s, s:s, s:I}", "type", "kill", "reason", reason ? reason : "",
 			"signal", how == UNIT_KILL_KILL ? "KILL" : "TERM", "kill_after_ms",
 			(json_int_t)kill_after_ms),
 		e);
+	wake_keeper(u);
+	return r;
 }
 
 int unit_pause(struct unit *u, struct err *e)

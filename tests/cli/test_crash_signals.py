@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import descendants, orch_bin, wait_until
+from conftest import descendants, left_processes, orch_bin, wait_until
 
 F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
 HELD = ("echo $ORCH_TASK $ORCH_ATTEMPT >> $HOME/starts; echo $ORCH_ATTEMPT > part;"
@@ -301,6 +301,28 @@ def test_stopped_agents_end_too(repo):
     before = time.monotonic()
     stop(repo, process)
     assert time.monotonic() - before < 30
+
+
+def stopped_keeper(repo):
+    lock, = repo.state_dir.glob("units/*/shim.lock")
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGSTOP)
+
+
+def test_a_stopped_keeper_hears_of_the_stop(repo):
+    process = begun(repo, repo.plan(f"[task:a]\ncommand = {HELD}\n"), "--drain-timeout=1s")
+    stopped_keeper(repo)
+    assert stop(repo, process).last("a")["outcome"] == "interrupted"
+    assert repo.git("show", "refs/orch/demo/a/1:part") == "1"
+
+
+def test_a_stopped_keeper_hears_of_the_second_stop(repo):
+    process = begun(repo, repo.plan(f"[task:a]\ncommand = {STUBBORN}\n"), "--drain-timeout=60s")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)  # or it is the same signal
+    stopped_keeper(repo)
+    process.send_signal(signal.SIGTERM)
+    assert repo.finish(process).status == 130
+    assert left_processes() == []
 
 
 def test_nohup_itself(repo):
