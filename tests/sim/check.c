@@ -21,6 +21,33 @@ void check_fail(const struct world *w, const char *fmt, ...)
 	exit(1);
 }
 
+/* How often it may be tried again. */
+static void check_retries(struct world *w, uint32_t i, const struct engine_action *a)
+{
+	struct sim_task *t = &w->tasks[i];
+	uint32_t n = a->task_after.attempt;
+	if (a->to == TASK_FAILED) {
+		bool lost = a->code == OUTCOME_LOST;
+		bool machine =
+			a->task_after.outcome == OUTCOME_SPAWN_FAILED && t->units[n].no_charge;
+		t->lost_row = lost ? t->lost_row + 1 : 0;
+		t->free = promise_is_free(a) || machine;
+	}
+	if (a->to != TASK_PENDING || a->from == TASK_ASSIGNED)
+		return;
+	if (w->told == EVENT_RETRY && w->engine_began) {
+		t->charged = t->lost_row = 0;
+		return;
+	}
+	t->charged += !t->free;
+	if (t->charged > a->task_after.retry_max)
+		check_fail(w, "task %u is tried again for the %uth time", i, t->charged);
+	if (t->lost_row >= 3)
+		check_fail(w, "task %u is tried again, lost %u times", i, t->lost_row);
+	if (w->draining && a->task_after.outcome == OUTCOME_INTERRUPTED)
+		check_fail(w, "task %u was interrupted and is pending before the next start", i);
+}
+
 void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 {
 	struct sim_task *t = &w->tasks[i];
@@ -28,6 +55,7 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 	struct err err = ERR_INIT;
 	if (promise_transition(w->worktrees, &t->db, a, &err) < 0)
 		check_fail(w, "task %u: %s", i, err.msg);
+	check_retries(w, i, a);
 	if (t->db.row.attempt_open && !after->attempt_open) {
 		t->closes[after->attempt]++;
 		if (t->closes[after->attempt] > 1)
@@ -35,6 +63,11 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 		if (t->units[after->attempt].no_charge && after->outcome == OUTCOME_SPAWN_FAILED &&
 			(after->retries_used > t->db.row.retries_used || a->to == TASK_ESCALATED))
 			check_fail(w, "task %u: attempt %u was held against it", i, after->attempt);
+		/* What ran has left something, which is kept before anything is said of it. */
+		if (w->worktrees && t->db.status == TASK_RUNNING && !t->committed[after->attempt] &&
+			!t->uncommittable[after->attempt] && !t->units[after->attempt].no_charge)
+			check_fail(w, "task %u: attempt %u was closed without its commit", i,
+				after->attempt);
 	}
 	if (a->to == TASK_ASSIGNED && w->hold)
 		check_fail(w, "task %u: started while nothing may start", i);
@@ -42,6 +75,11 @@ void check_save(struct world *w, uint32_t i, const struct engine_action *a)
 	w->started_this_run -= a->from == TASK_ASSIGNED && a->to == TASK_PENDING && w->engine_began;
 	if (a->to == TASK_PASSED && w->worktrees && (!t->committed[after->attempt] || !t->merged))
 		check_fail(w, "task %u: passed without commit or merge", i);
+	if (a->to == TASK_ASSIGNED)
+		t->accepted = false;
+	if ((a->to == TASK_PASSED || a->to == TASK_INTEGRATING) && t->db.row.has_checks &&
+		!t->green[after->attempt] && !t->accepted)
+		check_fail(w, "task %u: attempt %u was not judged green", i, after->attempt);
 	/* An agent that we asked to end is never judged, whatever it said at its end. */
 	if (a->from == TASK_RUNNING && a->to == TASK_CHECKING &&
 		t->units[after->attempt].killed_now)

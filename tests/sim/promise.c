@@ -26,6 +26,19 @@ static bool arrow_exists(bool worktrees, enum task_status from, enum task_status
 #undef TO
 }
 
+bool promise_is_free(const struct engine_action *a)
+{
+	switch (a->task_after.outcome) {
+	case OUTCOME_RATE_LIMITED:
+	case OUTCOME_AUTH_FAILED:
+	case OUTCOME_INTERRUPTED:
+	case OUTCOME_LOST:
+		return true;
+	default:
+		return a->verdict == VERDICT_CONFLICT;
+	}
+}
+
 int promise_transition(
 	bool worktrees, const struct saved *before, const struct engine_action *a, struct err *e)
 {
@@ -39,6 +52,8 @@ int promise_transition(
 		return err_set(e, BROKEN, "no arrow %s -> %s", from, to);
 	if (after->attempt < attempt || after->attempt > attempt + 1)
 		return err_set(e, BROKEN, "attempt %u after %u", after->attempt, attempt);
+	if (after->attempt > attempt && before->row.attempt_open)
+		return err_set(e, BROKEN, "attempt %u while %u is open", after->attempt, attempt);
 	if (before->row.attempt_open && !after->attempt_open && after->outcome == OUTCOME_NONE)
 		return err_set(e, BROKEN, "attempt %u ended without outcome", after->attempt);
 	if (a->to == TASK_PASSED && after->outcome != OUTCOME_OK &&
@@ -47,6 +62,9 @@ int promise_transition(
 	if (after->retries_used > after->retry_max &&
 		after->retries_used > before->row.retries_used)
 		return err_set(e, BROKEN, "more retries than allowed");
+	if (after->retries_used > before->row.retries_used && promise_is_free(a))
+		return err_set(e, BROKEN, "a retry was used by %s%s", outcome_name(after->outcome),
+			verdict_name(a->verdict));
 	return 0;
 }
 

@@ -24,6 +24,8 @@ struct halt_facts {
 	bool cut; /* commits may not have been made: a fault, or the second signal */
 };
 
+/* Whether what a failure is said to be uses no retry. */
+bool promise_is_free(const struct engine_action *a);
 int promise_transition(bool worktrees, const struct saved *before, const struct engine_action *a,
 	struct err *e) MUST_CHECK;
 /* Of a plan whose tasks are all candidates. */

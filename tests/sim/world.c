@@ -59,6 +59,7 @@ void world_init(struct world *w, uint64_t seed)
 				t->deps[t->n_deps++] = dep;
 		}
 		t->fail_percent = world_chance(w, 50) ? 0 : (int)below(w, 90);
+		t->cursed = world_chance(w, 2);
 		t->db.row = (struct engine_task){
 			.retry_max = (uint16_t)below(w, 4),
 			.priority = (int32_t)below(w, 3),
@@ -187,9 +188,10 @@ void world_boot(struct world *w)
 	engine_actions_deinit(&actions);
 }
 
-/* Everything of ours is gone; keepers and their agents go on. */
+/* Everything of ours is gone; keepers and their agents go on, unless it was the machine. */
 void world_crash(struct world *w)
 {
+	bool machine = world_chance(w, 10);
 	w->crashes++;
 	world_close(w);
 	for (uint32_t i = 0; i < w->n_tasks; i++) {
@@ -202,7 +204,7 @@ void world_crash(struct world *w)
 		t->job = JOB_NONE;
 		t->job_cancelled = false;
 		struct unit *u = current_unit(t);
-		if (u->live && world_chance(w, 5)) {
+		if (u->live && (machine || world_chance(w, 5))) {
 			u->live = false; /* the keeper died too */
 			u->outcome = OUTCOME_LOST;
 		}
@@ -239,7 +241,7 @@ static void start_agent(struct world *w, uint32_t i)
 		.live = true,
 		.outcome = OUTCOME_OK,
 		.ignores_term = world_chance(w, 20),
-		.ends_at = w->now + 1 + below(w, 20000),
+		.ends_at = w->now + 1 + below(w, world_chance(w, 5) ? 3600000 : 20000),
 		.kill_at = TIME_NEVER,
 	};
 	if (world_chance(w, t->fail_percent)) {
@@ -248,6 +250,8 @@ static void start_agent(struct world *w, uint32_t i)
 		u->no_charge = u->outcome == OUTCOME_SPAWN_FAILED && world_chance(w, 50);
 		u->has_host = world_chance(w, 50);
 	}
+	if (t->cursed)
+		u->outcome = OUTCOME_LOST;
 	t->job = JOB_AGENT;
 }
 
@@ -269,6 +273,9 @@ static void begin_job(struct world *w, uint32_t i, enum job_kind kind, int64_t l
 	struct sim_task *t = &w->tasks[i];
 	if (t->job != JOB_NONE)
 		check_fail(w, "task %u: a second job %d while %d is under way", i, kind, t->job);
+	for (uint32_t k = 0; kind == JOB_MERGE && k < w->n_tasks; k++)
+		if (w->tasks[k].job == JOB_MERGE)
+			check_fail(w, "task %u is merged while task %u is", i, k);
 	t->job = kind;
 	t->job_cancelled = false;
 	t->job_ends_at = w->now + 1 + below(w, (uint32_t)longest);
@@ -350,6 +357,12 @@ bool world_step(struct world *w, struct engine_event ev)
 {
 	w->steps++;
 	ev.now = w->now;
+	w->told = ev.kind;
+	/* A person may accept what awaits review, and override what has failed for good. */
+	if (ev.kind == EVENT_APPROVE || ev.kind == EVENT_OVERRIDE)
+		w->tasks[ev.task].accepted |=
+			w->tasks[ev.task].db.status ==
+			(ev.kind == EVENT_APPROVE ? TASK_AWAITING_REVIEW : TASK_ESCALATED);
 	struct engine_actions actions = ENGINE_ACTIONS_INIT;
 	struct err err = ERR_INIT;
 	if (engine_step(w->engine, &ev, &actions, &err) < 0)
@@ -376,6 +389,8 @@ static bool finish_job(struct world *w, uint32_t i)
 	struct engine_event ev = task_event(i, EVENT_PREPARED);
 	switch (job) {
 	case JOB_PREPARE:
+		/* It may have been done just before it was cancelled. */
+		cancelled &= world_chance(w, 80);
 		ev.result = cancelled ? RESULT_CANCELLED : RESULT_DONE;
 		if (!cancelled && world_chance(w, 3)) {
 			ev.result = RESULT_FAILED;
@@ -392,13 +407,14 @@ static bool finish_job(struct world *w, uint32_t i)
 		ev.result = world_chance(w, 90)
 				    ? RESULT_DONE
 				    : (world_chance(w, 50) ? RESULT_UNCHANGED : RESULT_FAILED);
-		if (ev.result != RESULT_FAILED)
-			t->committed[t->db.row.attempt] = true;
+		t->committed[t->db.row.attempt] |= ev.result != RESULT_FAILED;
+		t->uncommittable[t->db.row.attempt] |= ev.result == RESULT_FAILED;
 		break;
 	case JOB_GATE:
 		ev.kind = EVENT_GATED;
 		ev.result = cancelled ? RESULT_CANCELLED
 				      : (world_chance(w, 85) ? RESULT_DONE : RESULT_FAILED);
+		t->green[t->db.row.attempt] = ev.result == RESULT_DONE;
 		break;
 	default:
 		ev.kind = EVENT_MERGED;

@@ -48,6 +48,7 @@ struct sim_task {
 	uint32_t deps[8];
 	uint32_t n_deps;
 	int fail_percent;
+	bool cursed; /* its keepers die */
 	/* The database. */
 	struct saved db;
 	/* The world. */
@@ -56,11 +57,18 @@ struct sim_task {
 	int64_t job_ends_at;
 	bool job_cancelled;
 	bool committed[MAX_ATTEMPTS];
-	bool merged; /* the integration branch holds it */
+	bool uncommittable[MAX_ATTEMPTS]; /* said so, by git */
+	bool green[MAX_ATTEMPTS];         /* judged so */
+	bool accepted;                    /* by a person, since its last attempt began */
+	bool merged;                      /* the integration branch holds it */
 	/* What the checks count. */
 	int starts[MAX_ATTEMPTS];
 	int closes[MAX_ATTEMPTS];
 	int opens;
+	/* Since a person had it tried again. */
+	unsigned charged; /* so many retries */
+	unsigned lost_row;
+	bool free; /* its last failure used no retry */
 };
 
 struct world {
@@ -85,6 +93,7 @@ struct world {
 	bool plan_paused;
 	bool hold;
 	int64_t cancelled_at;
+	enum engine_event_kind told; /* what the engine was told last */
 	uint64_t steps;
 	uint64_t crashes;
 	bool trace;
