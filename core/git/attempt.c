@@ -645,6 +645,18 @@ static int commit_by(struct job *j, struct git_attempt_result *ret, struct err *
 	return r;
 }
 
+/* One failure need not mean that git's records are of no use: they follow where they can, or what
+ * was committed would look changed. */
+static void settle_by_itself(struct job *j, const struct git_oid *commit)
+{
+	struct err why = ERR_INIT;
+	if (git_worktree_admin_dir(j->ctx, j->a->worktree, &j->admin, &why) < 0)
+		return;
+	j->git_dir = j->admin;
+	if (settle(j, commit, &why) < 0)
+		log_debug("%s stays as it is: %s", j->admin, why.msg);
+}
+
 static bool is_of_the_tree(int r)
 {
 	return r < 0 && !err_is_machine(r) && r != -ECANCELED && r != -ESTALE && r != -EEXIST;
@@ -666,8 +678,11 @@ int git_attempt_commit(const struct git_ctx *ctx, const struct git_attempt *a,
 	CLEANUP(job_deinit) struct job second = {.ctx = ctx, .a = a, .by_itself = true};
 	struct err why = ERR_INIT, other = ERR_INIT;
 	int r = commit_by(&first, ret, &why);
-	if (is_of_the_tree(r) && r != -ETIMEDOUT)
+	if (is_of_the_tree(r) && r != -ETIMEDOUT) {
 		r = commit_by(&second, ret, &other);
+		if (r == 0)
+			settle_by_itself(&second, &ret->commit);
+	}
 	if (is_of_the_tree(r))
 		r = check_repository(&first, &other);
 	else if (r >= 0)
