@@ -7,7 +7,7 @@
  * - FAULT_FILE: the counter, shared by mmap(2); its layout is struct shared
  * - FAULT_PROGRAMS: orch, git, keeper (orch-shim), host (what a keeper forks, until it execs);
  *   keepers that a nursery forks are not seen, for its environment is its own
- * - FAULT_CALLS: sync, rename, write, make, remove, open, fd, fork (and threads), memory
+ * - FAULT_CALLS: sync, rename, link, write, make, remove, open, fd, fork (and threads), memory
  * - FAULT_AT: n; 0 only counts
  * - FAULT_ACTION: kill-before, kill-after, or an errno's name
  * - FAULT_FOR: how many calls fail, from the n-th on; default 1
@@ -44,6 +44,7 @@
 enum call {
 	CALL_SYNC,
 	CALL_RENAME,
+	CALL_LINK,
 	CALL_WRITE,
 	CALL_MAKE,
 	CALL_REMOVE,
@@ -54,7 +55,7 @@ enum call {
 };
 
 static const char *const call_names[] = {
-	"sync", "rename", "write", "make", "remove", "open", "fd", "fork", "memory"};
+	"sync", "rename", "link", "write", "make", "remove", "open", "fd", "fork", "memory"};
 
 struct shared {
 	uint64_t count;
@@ -324,10 +325,10 @@ WRAP(int, ftruncate, CALL_MAKE, (int fd, off_t len), (fd, len), NULL, fd)
 WRAP(int, ftruncate64, CALL_MAKE, (int fd, off64_t len), (fd, len), NULL, fd)
 WRAP(int, mkdir, CALL_MAKE, (const char *path, mode_t mode), (path, mode), path, -1)
 WRAP(int, mkdirat, CALL_MAKE, (int fd, const char *path, mode_t mode), (fd, path, mode), path, -1)
-WRAP(int, link, CALL_MAKE, (const char *from, const char *to), (from, to), to, -1)
-WRAP(int, linkat, CALL_MAKE, (int fd, const char *from, int to_fd, const char *to, int flags),
+WRAP(int, link, CALL_LINK, (const char *from, const char *to), (from, to), to, -1)
+WRAP(int, linkat, CALL_LINK, (int fd, const char *from, int to_fd, const char *to, int flags),
 	(fd, from, to_fd, to, flags), to, -1)
-WRAP(int, symlink, CALL_MAKE, (const char *from, const char *to), (from, to), to, -1)
+WRAP(int, symlink, CALL_LINK, (const char *from, const char *to), (from, to), to, -1)
 WRAP(int, unlink, CALL_REMOVE, (const char *path), (path), path, -1)
 WRAP(int, unlinkat, CALL_REMOVE, (int fd, const char *path, int flags), (fd, path, flags), path, -1)
 WRAP(int, rmdir, CALL_REMOVE, (const char *path), (path), path, -1)

@@ -60,6 +60,7 @@ used 20
 : > "$TMPDIR/left"
 used 30
 say 3
+echo "$ORCH_TASK $ORCH_ATTEMPT is done" >&2
 printf '%s %s\n' "$ORCH_TASK" "$ORCH_ATTEMPT" >> "$LAB/ended"
 """
 
@@ -78,7 +79,7 @@ depends_on = a
     # Its first attempt fails, one task awaits a person.
     "diamond": SETUP + INVARIANT + """
 [task:top]
-command = if mkdir $LAB/failed; then exit 3; fi; sh $LAB/agent
+command = if mkdir $LAB/failed 2> /dev/null; then exit 3; fi; sh $LAB/agent
 retry_max = 1
 [task:left]
 command = sh $LAB/agent top
@@ -98,6 +99,9 @@ invariants = ok
 
 # Those of them that work where they are: without worktrees, commits and merges.
 BARE = {"bare"}
+
+# Refs of which there are more where more attempts were made.
+OF_ATTEMPTS = ("refs/orch/demo/", "refs/heads/orch/demo/task/")
 
 # Outcomes that say nothing against the task: another attempt follows, and no retry is used.
 FREE = {"lost", "interrupted"}
@@ -258,32 +262,59 @@ class World(cli.Place):
         out = self.git("for-each-ref", "--format=%(refname) %(objectname) %(tree)")
         return {name: (commit, tree) for name, commit, tree in map(str.split, out.splitlines())}
 
-    def events(self, task):
-        """Texts of the messages of a task, as `log` tells them."""
-        return [json.loads(data)["text"] for data, in self.rows(
-            "SELECT e.data FROM event e JOIN task t ON t.id = e.task_id"
-            f" WHERE t.name = '{task}' AND e.kind = 'message' ORDER BY e.seq")]
+    def events(self, task, attempt):
+        """(kind, what was said or used) of an attempt, as `log` tells them."""
+        return [(kind, data.get("text", data.get("input"))) for kind, data in (
+            (kind, json.loads(data)) for kind, data in self.rows(
+                "SELECT e.kind, e.data FROM event e JOIN task t ON t.id = e.task_id"
+                f" WHERE t.name = '{task}' AND e.attempt = {attempt} ORDER BY e.seq"))]
 
     def started(self):
         """(task, attempt, unit, tmpdir) of every agent that ever began."""
         file = self.home / "started"
         return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
+    def set_up(self):
+        """The unit of every set-up command that ever began."""
+        file = self.home / "set-up"
+        return file.read_text().split() if file.exists() else []
+
     def ended(self):
         file = self.home / "ended"
         return [tuple(line.split()) for line in file.read_text().splitlines()] \
             if file.exists() else []
 
+    def saved(self, commit):
+        """What the halt commit says of the state, or why there is none; None where that took too
+        long, which it does where the machine does."""
+        if commit["result"] == "failed":
+            assert commit["why"], commit
+            return None if "took too long" in commit["why"] else commit["why"]
+        text = self.git("show", "refs/orch/state:orch-plan.demo.ini")
+        return [line for line in text.splitlines()
+                if not line.startswith(("attempt =", "commit =", "tokens ="))]
+
     def state(self):
         """What must be the same in the end, whatever happened on the way."""
         plan = self.status()
-        merged = {} if self.bare else {
+        merged = {
+            "work": [(self.path / name).read_text() for name in "abc"]} if self.bare else {
             "tree": self.refs["refs/heads/orch/demo/integration"][1],
             "merges": self.git("rev-list", "--count", "--first-parent",
                                "main..orch/demo/integration")}
         return merged | {
-            "tasks": {t["name"]: t["status"] for t in plan["tasks"]},
+            "tasks": {t["name"]: (t["status"], t["outcome"], t["reason"]) for t in plan["tasks"]},
             "plan": plan["status"],
+            "halt": (plan["halt"]["reason"], plan["halt"]["also"]),
+            "findings": plan["findings"]["count"],
+            # A merge that is found to be published is not judged once more.
+            "judged": self.rows(
+                "SELECT DISTINCT t.name, g.invariant, g.passed FROM gate_result g JOIN task t"
+                " ON t.id = g.task_id AND t.attempt = g.attempt WHERE g.stage = 'task'"
+                " ORDER BY 1, 2, 3"),
+            "refs": sorted({name for name in self.refs if not name.startswith(OF_ATTEMPTS)}
+                           - {"refs/orch/state"}),
+            "saved": self.saved(plan["halt"]["commit"]),
             "head": (self.path / ".git" / "HEAD").read_text()
                     + (self.path / ".git" / "refs" / "heads" / "main").read_text(),
             "dirty": self.git("status", "--porcelain"),
@@ -295,18 +326,19 @@ class World(cli.Place):
         }
 
 
-def _compare(world, reference):
+def _compare(world, reference, excused_save):
     state = world.state()
     return [f"{key}: {state[key]!r}, undisturbed {reference[key]!r}"
-            for key in reference if state[key] != reference[key]]
+            for key in reference if state[key] != reference[key]
+            and not (key == "saved" and (state[key] is None or excused_save
+                                         and isinstance(state[key], str)))]
 
 
 def _attempts(world, lossless, excused):
     """Attempts: numbers, outcomes, refs, retries."""
     wrong = []
     began = {(task, attempt) for task, attempt, *_ in world.started()}
-    refs = {name: ref for name, ref in world.refs.items()
-            if name.startswith(("refs/orch/demo/", "refs/heads/orch/demo/task/"))}
+    refs = {name: ref for name, ref in world.refs.items() if name.startswith(OF_ATTEMPTS)}
     for task, retries, last in world.rows("SELECT id, retries_used, attempt FROM task"):
         name = world.rows(f"SELECT name FROM task WHERE id = {task}")[0][0]
         rows = world.rows(f"SELECT number, outcome, commit_oid, ended_at FROM attempt "
@@ -351,13 +383,18 @@ def _agents(world, lossless):
     for run in sorted(set(started)):
         if started.count(run) != 1:
             wrong.append(f"the agent of {run} began {started.count(run)} times")
-    for task in sorted({task for task, _ in started}):
-        texts = world.events(task)
-        for run in [run for run in started if run[0] == task]:
-            said = [text for text in texts if text.startswith(f"{run[0]} {run[1]} ")]
-            whole = [f"{run[0]} {run[1]} {i}" for i in (1, 2, 3)]
-            if said != (whole if run in ended and lossless else whole[:len(said)]):
-                wrong.append(f"{run} ({'ended' if run in ended else 'cut'}) said {said}")
+    for task, attempt, unit, _ in world.started():
+        run = (task, attempt)
+        said = world.events(task, attempt)
+        name = f"{task} {attempt}"
+        whole = [("message", f"{name} 1"), ("usage", 10), ("message", f"{name} 2"), ("usage", 20),
+                 ("usage", 30), ("message", f"{name} 3")]
+        if said != (whole if run in ended and lossless else whole[:len(said)]):
+            wrong.append(f"{run} ({'ended' if run in ended else 'cut'}) said {said}")
+        if run in ended and lossless:
+            output = (world.state_dir / "units" / unit / "output.log").read_text()
+            if output != f"{name} is done\n":
+                wrong.append(f"{run}: output {output!r}")
     return wrong
 
 
@@ -369,36 +406,55 @@ def _history(world):
         if last.get(task, "pending") != before:
             wrong.append(f"history of task {task}: {last.get(task)}, then {before} -> {after}")
         last[task] = after
+    for task, status in world.rows("SELECT id, status FROM task"):
+        if last.get(task, "pending") != status:
+            wrong.append(f"task {task} is {status}, its history ends with {last.get(task)}")
+    return wrong
+
+
+def _units(world):
+    """Rows and directories of units: of the attempts, and of what ran beside them."""
+    wrong = [f"unit {unit} has no end" for unit, in
+             world.rows("SELECT id FROM unit WHERE ended_at IS NULL")]
+    wrong += [f"attempt {number} of task {task} has no end" for task, number in
+              world.rows("SELECT task_id, number FROM attempt WHERE ended_at IS NULL")]
+    for path in world.state_dir.glob("units/*"):
+        journal = path / "events.jsonl"
+        began = journal.exists() and '"started"' in journal.read_text()
+        if began and not (path / "exit.json").exists():
+            wrong.append(f"{path} has no exit.json")
     return wrong
 
 
 def _leftovers(world):
     wrong = [f"still running: {cli._describe(pid)}" for pid in cli.left_processes()]
     wrong += [f"lock held: {path}" for path in world.held_locks()]
-    tmpdirs = set(world.unit_tmpdirs()) | {tmpdir for *_, tmpdir in world.started()}
+    tmpdirs = set(world.unit_tmpdirs()) | {tmpdir for *_, tmpdir in world.started()} | {
+        f"/tmp/orch-{unit[:8]}" for unit in world.set_up()}
     wrong += [f"left: {path}" for path in sorted(tmpdirs) if os.path.exists(path)]
     for path in (world.path / ".git").rglob("*.lock"):
         if path.name not in ("git.lock", "merge.lock", "shim.lock"):
             wrong.append(f"left: {path}")
     wrong += [f"left: {path}" for path in world.state_dir.glob("units/*/*.tmp")]
     wrong += [f"left: {path}" for path in world.state_dir.glob("units/*/ctl.sock")]
-    for unit in {unit for *_, unit, _ in world.started()} | {
+    for unit in {unit for *_, unit, _ in world.started()} | set(world.set_up()) | {
             path.name for path in world.state_dir.glob("units/*")}:
         wrong += [f"left: {path}" for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
                   if os.path.isdir(path := f"{root}/orch-{unit}")]
     return wrong
 
 
-def violations(world, reference, lossless=True, excused=()):
+def violations(world, reference, lossless=True, excused=(), excused_save=False):
     """Everything that does not hold, as text. lossless: no keeper died, so no agent was lost.
-    excused: outcomes that may be, and must not be held against a task."""
+    excused: outcomes that may be, and must not be held against a task. excused_save: the halt commit
+    may have failed."""
     wrong = _leftovers(world)
     for check in ("integrity_check", "foreign_key_check"):
         said = world.rows(f"PRAGMA {check}")
         if said not in ([("ok",)], []):
             wrong.append(f"{check}: {said}")
-    return (wrong + _compare(world, reference) + _attempts(world, lossless, excused)
-            + _agents(world, lossless) + _history(world))
+    return (wrong + _compare(world, reference, excused_save) + _attempts(world, lossless, excused)
+            + _agents(world, lossless) + _history(world) + _units(world))
 
 
 def stopped(world, result):
@@ -570,7 +626,10 @@ def _run_round(r, keep=False, base=None):
         r.wrong += [f"exit status {s}" for s in world.statuses if s not in r.allowed]
         if world.statuses[-1] != 0:
             r.wrong.append(f"never came to an end: {world.statuses}")
-        r.wrong += violations(world, r.reference, r.lossless, r.excused)
+        # Only where git was killed, or something failed; not for a death of ours.
+        fails = not isinstance(r.fault, Fault) or r.fault.programs == "git" or \
+            r.fault.action.startswith("E")
+        r.wrong += violations(world, r.reference, r.lossless, r.excused, fails)
     except BaseException as error:  # whatever it is, it belongs to this round
         r.wrong.append(f"{type(error).__name__}: {error}")
     finally:

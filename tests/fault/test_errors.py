@@ -17,14 +17,14 @@ ERRORS = [
     ("keeper", "fork", "EAGAIN", EVERY),
     ("git", "sync,rename", "EIO", EVERY),
     ("orch", "write", "ENOSPC", 16),
-    ("orch", "make", "ENOSPC", 16),
+    ("orch", "make,link", "ENOSPC", 16),
     ("orch", "fd", "EMFILE", 16),
     ("orch", "open", "EMFILE", 16),
     ("keeper", "sync,rename,write", "ENOSPC", 12),
     ("keeper", "make", "ENOSPC", 8),
     ("keeper", "fd", "EMFILE", 8),
     ("keeper", "open", "EMFILE", 8),
-    ("git", "write", "ENOSPC", 12),
+    ("git", "write,make,link", "ENOSPC", 16),
     ("orch", "memory", "ENOMEM", 24),
 ]
 
