@@ -325,7 +325,7 @@ struct engine_action {
 	uint32_t breaker;
 	uint32_t level;
 	int64_t open_until;
-	/* ACT_KILL */
+	/* ACT_KILL; ACT_COMMIT: the outcome where the tree is as it was at the start */
 	bool hard;
 	enum outcome why;
 	int64_t kill_after_ms;

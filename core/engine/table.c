@@ -154,6 +154,7 @@ static void ended_running(struct engine *e, struct engine_task *t, const struct 
 		task_enter(e, t, MODE_COMMITTING, NO_REASON);
 		struct engine_action *a = action_add_task(e, ACT_COMMIT, t);
 		a->outcome = outcome;
+		a->why = outcome == OUTCOME_OK && !t->allow_empty ? OUTCOME_NO_CHANGE : outcome;
 		return;
 	}
 	if (outcome != OUTCOME_OK && outcome != OUTCOME_NOT_NEEDED) {

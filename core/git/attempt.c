@@ -451,8 +451,10 @@ static int choose_parent(struct job *j, struct err *e)
 	return r;
 }
 
-static char *make_message(const struct git_attempt *a)
+static char *make_message(const struct job *j)
 {
+	const struct git_attempt *a = j->a;
+	bool unchanged = a->unchanged && git_oid_eq(&j->tree, &j->start_tree);
 	CLEANUP_BUF struct buf b = BUF_INIT;
 	if (a->subject)
 		buf_adds(&b, a->subject);
@@ -463,7 +465,7 @@ static char *make_message(const struct git_attempt *a)
 	while (b.len > 0 && b.data[b.len - 1] == '\n')
 		buf_truncate(&b, b.len - 1);
 	buf_addf(&b, "\n\nOrch-Plan: %s\nOrch-Task: %s\nOrch-Attempt: %u\nOrch-Outcome: %s\n",
-		a->plan, a->task, a->attempt, a->outcome);
+		a->plan, a->task, a->attempt, unchanged ? a->unchanged : a->outcome);
 	return buf_check(&b) < 0 ? NULL : buf_steal(&b);
 }
 
@@ -604,7 +606,7 @@ static int job_init(struct job *j, struct git_attempt_result *res, struct err *e
 
 static int commit_and_publish(struct job *j, struct git_oid *ret, struct err *e)
 {
-	CLEANUP_STR char *message = make_message(j->a);
+	CLEANUP_STR char *message = make_message(j);
 	if (!message)
 		return err_nomem(e);
 	int r = choose_parent(j, e);

@@ -16,6 +16,7 @@ struct git_attempt {
 	const char *task;
 	unsigned attempt;
 	const char *outcome;    /* Orch-Outcome */
+	const char *unchanged;  /* the same where the tree is the start's; NULL: as outcome */
 	const char *subject;    /* first line of the message; NULL: "<task>: attempt <n>" */
 	const char *body;       /* NULL: none */
 	int64_t max_file_bytes; /* <= 0: no limit */

@@ -312,7 +312,7 @@ int environ_for_harness(struct run *r, const char *harness, char ***ret, struct 
 
 /* work.c: what happens in worktrees */
 void work_prepare(struct live *l, bool carry);
-void work_commit(struct live *l, enum outcome outcome);
+void work_commit(struct live *l, enum outcome outcome, enum outcome unchanged);
 void work_discard(struct live *l);
 int64_t work_git_timeout_ms(void);
 

@@ -309,7 +309,7 @@ static void act(struct run *r, struct engine_action *a)
 			agent_kill(l, a);
 		break;
 	case ACT_COMMIT:
-		work_commit(l, a->outcome);
+		work_commit(l, a->outcome, a->why);
 		break;
 	case ACT_GATE:
 		gate_start(l);

@@ -143,16 +143,10 @@ static void prepare_done(struct job *job)
 		l->carried = p->carry && p->attempt.hex[0];
 		code = run_tx(r);
 	}
-	CLEANUP_STR char *branch = git_ref_task(l->plan->name, l->name);
-	const char *short_branch = branch && str_starts(branch, "refs/heads/")
-					   ? branch + strlen("refs/heads/")
-					   : branch;
-	if (code == 0 && !branch)
-		code = err_nomem(&err);
 	if (code == 0)
 		code = store_attempt_set_start(r->store, l->id, l->attempt, p->start.hex, &err);
 	if (code == 0)
-		code = store_task_set_place(r->store, l->id, short_branch, l->worktree, &err);
+		code = store_task_set_worktree(r->store, l->id, l->worktree, &err);
 	if (code == 0)
 		code = tamper_begin(l, &p->seen, &err);
 	if (code < 0) {
@@ -229,7 +223,8 @@ struct commit {
 	struct git_attempt_result made;
 	struct tamper_view seen;
 	bool look;
-	char *plan, *task, *path, *outcome;
+	char *plan, *task, *path, *outcome, *unchanged;
+	char *branch; /* the whole ref */
 };
 
 static void commit_perform(struct job *job)
@@ -260,7 +255,8 @@ static void commit_done(struct job *job)
 		code = store_attempt_set_commit(
 			r->store, l->id, l->attempt, c->made.commit.hex, &err);
 	if (code == 0)
-		code = store_task_set_commit(r->store, l->id, c->made.commit.hex, &err);
+		code = store_task_set_commit(r->store, l->id, c->branch + strlen("refs/heads/"),
+			c->made.commit.hex, &err);
 	if (code < 0) {
 		/* Nothing may be said of the attempt before its tree is safe: the next start does
 		 * it. */
@@ -288,10 +284,12 @@ static void commit_free(struct job *job)
 	free(c->task);
 	free(c->path);
 	free(c->outcome);
+	free(c->unchanged);
+	free(c->branch);
 	free(c);
 }
 
-void work_commit(struct live *l, enum outcome outcome)
+void work_commit(struct live *l, enum outcome outcome, enum outcome unchanged)
 {
 	struct err err = ERR_INIT;
 	struct commit *c = calloc(1, sizeof(*c));
@@ -304,6 +302,8 @@ void work_commit(struct live *l, enum outcome outcome)
 		c->task = str_dup(l->name);
 		c->path = str_dup(l->worktree);
 		c->outcome = str_dup(outcome_name(outcome));
+		c->unchanged = str_dup(outcome_name(unchanged));
+		c->branch = git_ref_task(c->plan, c->task);
 		c->look = !l->run->killed; /* half a second is for the commits */
 		c->attempt = (struct git_attempt){
 			.worktree = c->path,
@@ -312,10 +312,11 @@ void work_commit(struct live *l, enum outcome outcome)
 			.task = c->task,
 			.attempt = l->attempt,
 			.outcome = c->outcome,
+			.unchanged = c->unchanged,
 			.max_file_bytes = l->run->config->orch.max_file_bytes,
 		};
 	}
-	int code = c && c->plan && c->task && c->path && c->outcome
+	int code = c && c->plan && c->task && c->path && c->outcome && c->unchanged && c->branch
 			   ? job_start(l->run, l, &c->job, &err)
 			   : err_nomem(&err);
 	if (code < 0) {
@@ -345,7 +346,7 @@ static void discard_done(struct job *job)
 	if (job->result < 0)
 		run_warn(job->run, "a worktree stays: %s", job->err.msg);
 	else if (run_tx(job->run) == 0 &&
-		 store_task_set_place(job->run->store, l->id, NULL, NULL, &err) < 0)
+		 store_task_set_worktree(job->run->store, l->id, NULL, &err) < 0)
 		run_fault(job->run, &err);
 	live_drop_if_idle(job->run, l->index);
 }

@@ -203,9 +203,10 @@ int store_save_task(
 int store_task_set_paused(struct store *s, int64_t id, bool paused, struct err *e) MUST_CHECK;
 /* Whether the next attempt goes on from the last one's tree. */
 int store_task_set_carry(struct store *s, int64_t id, bool carry, struct err *e) MUST_CHECK;
-int store_task_set_place(struct store *s, int64_t id, const char *branch, const char *worktree,
-	struct err *e) MUST_CHECK;
-int store_task_set_commit(struct store *s, int64_t id, const char *oid, struct err *e) MUST_CHECK;
+int store_task_set_worktree(
+	struct store *s, int64_t id, const char *worktree, struct err *e) MUST_CHECK;
+int store_task_set_commit(
+	struct store *s, int64_t id, const char *branch, const char *oid, struct err *e) MUST_CHECK;
 
 typedef int (*transition_fn)(void *ctx, int64_t at, int64_t attempt, const char *from,
 	const char *to, const char *reason);

@@ -235,17 +235,16 @@ int store_task_set_carry(struct store *s, int64_t id, bool carry, struct err *e)
 	return db_run(s, e, "UPDATE task SET carry = ? WHERE id = ?", "bi", carry, id);
 }
 
-int store_task_set_place(
-	struct store *s, int64_t id, const char *branch, const char *worktree, struct err *e)
+int store_task_set_worktree(struct store *s, int64_t id, const char *worktree, struct err *e)
 {
-	return db_run(s, e,
-		"UPDATE task SET branch = coalesce(?, branch), worktree = ? WHERE id = ?", "ssi",
-		branch, worktree, id);
+	return db_run(s, e, "UPDATE task SET worktree = ? WHERE id = ?", "si", worktree, id);
 }
 
-int store_task_set_commit(struct store *s, int64_t id, const char *oid, struct err *e)
+int store_task_set_commit(
+	struct store *s, int64_t id, const char *branch, const char *oid, struct err *e)
 {
-	return db_run(s, e, "UPDATE task SET commit_oid = ? WHERE id = ?", "si", oid, id);
+	return db_run(s, e, "UPDATE task SET branch = ?, commit_oid = ? WHERE id = ?", "ssi",
+		branch, oid, id);
 }
 
 int store_each_transition(

@@ -93,6 +93,8 @@ def test_how_agents_end(repo, command, outcome, words):
     assert result.last("a")["outcome"] == outcome
     assert result.last("a")["reason"].startswith(outcome + ": ")
     assert words in result.last("a")["reason"]
+    assert f"Orch-Outcome: {outcome}" in repo.git("log", "-1", "--format=%B",
+                                                  "refs/orch/demo/a/1")
 
 
 def test_the_tree_of_a_failed_attempt_is_kept(repo):

@@ -101,6 +101,8 @@ def test_no_other_harness_takes_its_place(repo, env):
     repo.write("orch.ini", "[orch]\ndefault_harness = shell\n")
     result = repo.dispatch(repo.plan(task("a", "nowhere")), env=env, status=1)
     assert result.last("a")["outcome"] == "harness_missing"
+    left = repo.task("a")
+    assert left["commit"] is None and left["branch"] is None  # no branch was made
     assert repo.git("ls-tree", "--name-only", "orch/demo/integration").split() == ["README"]
 
 

@@ -228,7 +228,7 @@ static int write_start(struct store *s, struct ids ids, struct err *e)
 	if (r == 0)
 		r = store_save_task(s, &save, 10, e);
 	if (r == 0)
-		r = store_task_set_place(s, ids.one, "orch/demo/one", "/worktrees/one", e);
+		r = store_task_set_worktree(s, ids.one, "/worktrees/one", e);
 	if (r == 0)
 		r = store_attempt_set_start(s, ids.one, 1, "aaaa", e);
 	if (r == 0)
