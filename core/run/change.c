@@ -276,8 +276,17 @@ int change_approve(struct store *s, int64_t id, struct err *e)
 			       : r;
 }
 
-int change_import(struct store *s, const struct plan *plan, enum plan_status status,
-	int64_t *ret_id, char ***ret_refused, struct err *e)
+/* A file that names no base leaves it as it is, once the plan has started from it: here, or where
+ * its state was exported. */
+static int keep_base(void *ctx, const struct plan_row *row)
+{
+	struct plan *plan = ctx;
+	bool started = row->status != PLAN_DRAFT && row->status != PLAN_APPROVED;
+	return started && row->base ? str_replace(&plan->base, row->base) : 0;
+}
+
+int change_import(struct store *s, struct plan *plan, enum plan_status status, int64_t *ret_id,
+	char ***ret_refused, struct err *e)
 {
 	*ret_refused = NULL;
 	int64_t id = 0;
@@ -287,6 +296,10 @@ int change_import(struct store *s, const struct plan *plan, enum plan_status sta
 	*ret_id = id;
 	if (!id)
 		return store_plan_import(s, plan, status, clock_wall_ms(), ret_id, e);
+	if (!plan->base)
+		r = store_plan(s, id, keep_base, plan, e);
+	if (r < 0)
+		return e->code ? r : err_nomem(e);
 	r = change_plan(s, id, plan, ret_refused, e);
 	return r == 0 && status == PLAN_APPROVED ? change_approve(s, id, e) : r;
 }

@@ -107,6 +107,18 @@ def test_its_base_travels(repo):
     assert "b" not in repo.git("ls-tree", "--name-only", "other", cwd=clone).split()
 
 
+def test_the_file_that_it_came_from_goes_on_with_it(repo):
+    """That names no base; what was exported does."""
+    plan = repo.plan(TWO)
+    repo.dispatch("--cap=1", plan, status=4)
+    clone, file = travel(repo)
+    repo.orch("plan", "import", file, cwd=clone)
+    repo.git("checkout", "-q", "-b", "other", cwd=clone)
+    assert repo.dispatch(plan, cwd=clone).moves("a") == []
+    assert repo.orch("status", "--json", cwd=clone).json["plans"][0]["base"] == "main"
+    assert "base = main" in repo.orch("plan", "show", "demo", cwd=clone).out
+
+
 def test_a_base_that_is_not_here_is_told(repo):
     repo.dispatch("--cap=1", repo.plan(TWO), status=4)
     clone, file = travel(repo)
