@@ -35,33 +35,38 @@ static void drop(struct outlet *o)
 	o->at = 0;
 }
 
-/* One write, if there is room for it in time. timeout_ms as for poll(2); a stop signal ends it. */
-static bool write_some(struct outlet *o, int timeout_ms)
+/* One write, if there is room for it in time: how much went out. timeout_ms as for poll(2); a stop
+ * signal ends the wait. */
+static size_t write_some(struct outlet *o, const char *data, size_t len, int timeout_ms)
 {
 	struct pollfd p[] = {{.fd = o->fd, .events = POLLOUT},
 		{.fd = timeout_ms ? o->stop_fd : -1, .events = POLLIN}};
-	if (poll(p, 2, timeout_ms) <= 0 || !p[0].revents)
-		return false;
-	size_t len = left(o) < CHUNK_BYTES ? left(o) : CHUNK_BYTES;
-	ssize_t n = write(o->fd, o->kept.data + o->at, len);
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return errno == EINTR;
-	if (n < 0) {
-		o->error = -errno;
-		drop(o);
-		return false;
-	}
-	o->at += (size_t)n;
+	int ready = poll(p, 2, timeout_ms);
+	if (ready == 0 || (ready > 0 && !p[0].revents))
+		return 0;
+	size_t n = len < CHUNK_BYTES ? len : CHUNK_BYTES;
+	if (fwrite(data, 1, n, o->before) == n && fflush(o->before) == 0)
+		return n;
+	o->error = errno ? -errno : -EIO;
+	drop(o);
+	return 0;
+}
+
+/* Some of what is kept; false: not in time, or never. */
+static bool write_kept(struct outlet *o, int timeout_ms)
+{
+	size_t n = write_some(o, o->kept.data + o->at, left(o), timeout_ms);
+	o->at += n;
 	if (left(o) == 0 || o->at > KEPT_MAX_BYTES) {
 		buf_consume(&o->kept, o->at);
 		o->at = 0;
 	}
-	return true;
+	return n > 0;
 }
 
 void outlet_pump(struct outlet *o)
 {
-	while (left(o) > 0 && write_some(o, 0))
+	while (left(o) > 0 && write_kept(o, 0))
 		;
 }
 
@@ -69,28 +74,39 @@ int outlet_drain(struct outlet *o, int patience_ms)
 {
 	int64_t deadline = patience_ms < 0 ? DEADLINE_NONE : deadline_after(patience_ms);
 	(void)!fflush(o->stream); /* its errors are ours */
-	while (left(o) > 0 && write_some(o, deadline_poll_ms(deadline)))
+	while (left(o) > 0 && write_kept(o, deadline_poll_ms(deadline)))
 		;
 	if (left(o) > 0)
 		drop(o);
 	return o->error;
 }
 
+/* Behind what is kept. How much went out. */
+static size_t write_new(struct outlet *o, const char *data, size_t len, int timeout_ms)
+{
+	size_t at = 0, n = 1;
+	while (left(o) > 0 && write_kept(o, timeout_ms))
+		;
+	for (; left(o) == 0 && at < len && n > 0; at += n)
+		n = write_some(o, data + at, len - at, timeout_ms);
+	return at;
+}
+
 static ssize_t outlet_write(void *cookie, const char *data, size_t len)
 {
 	struct outlet *o = cookie;
-	if (!o->dropped) {
-		buf_add(&o->kept, data, len);
-		if (buf_check(&o->kept) < 0) {
-			o->error = -ENOMEM;
-			drop(o);
-		}
-		outlet_pump(o);
-		while (left(o) > KEPT_MAX_BYTES && write_some(o, -1))
-			;
-		if (left(o) > KEPT_MAX_BYTES)
-			drop(o);
+	size_t at = o->dropped ? len : write_new(o, data, len, 0);
+	/* Without memory, or with too much of it, there is nothing for it but to wait. */
+	if (!o->dropped && at < len && left(o) + len - at <= KEPT_MAX_BYTES) {
+		buf_add(&o->kept, data + at, len - at);
+		if (buf_check(&o->kept) == 0)
+			at = len;
+		o->kept.failed = false;
 	}
+	if (!o->dropped && at < len)
+		at += write_new(o, data + at, len - at, -1);
+	if (!o->dropped && at < len)
+		drop(o);
 	errno = -o->error;
 	return o->error ? 0 : (ssize_t)len;
 }
