@@ -129,7 +129,10 @@ static int ingest_line(void *user, const struct journal_line *line)
 			run_activity(l->run, l, text);
 	} else if (str_eq(line->kind, "rate_limit")) {
 		const char *text = json_string_value(json_object_get(line->data, "text"));
+		const json_t *until = json_object_get(line->data, "until");
 		CLEANUP_STR char *waits = str_printf("waiting: %s", text ? text : "");
+		if (l->agent)
+			watch_note_wait(l->agent, line->at, json_integer_value(until));
 		if (waits)
 			run_activity(l->run, l, waits);
 	} else if (str_eq(line->kind, "tool_call")) {

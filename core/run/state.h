@@ -86,6 +86,8 @@ struct watch {
 	int64_t backup_at; /* the engine's own deadline behind the keeper's, mono ms */
 	int64_t limit_ms;  /* how long from now the backup deadline is, as of the last start or
 			      resume */
+	int64_t waits_until, waits_ms; /* announced: until when, wall clock; how long in all */
+	bool killed;                   /* it is to end */
 	bool abandoned;
 };
 
@@ -95,6 +97,9 @@ int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, 
 /* Watches a unit that was adopted; consumes it. */
 int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 	const struct watch *callbacks, struct watch **ret, struct err *e) MUST_CHECK;
+/* Its agent said at `at` that it waits until then (wall clock, ms): neither the keeper's deadline
+ * nor ours runs meanwhile. */
+void watch_note_wait(struct watch *w, int64_t at, int64_t until);
 void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms);
 /* Frees it once the loop lets go of it; no callback comes any more. */
 void watch_close(struct watch *w);

@@ -172,6 +172,8 @@ static int watch_add(struct run *r, struct live *live, struct unit *unit,
 	w->unit = unit;
 	w->backup_at = DEADLINE_NONE;
 	w->limit_ms = DURATION_OFF;
+	w->waits_until = w->waits_ms = 0;
+	w->killed = false;
 	int code = uv_poll_init(&r->loop, &w->poll, unit_fd(unit));
 	if (code < 0) {
 		free(w);
@@ -218,9 +220,25 @@ int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 	return code;
 }
 
+void watch_note_wait(struct watch *w, int64_t at, int64_t until)
+{
+	int64_t from = at > w->waits_until ? at : w->waits_until;
+	if (w->killed || until <= from)
+		return;
+	int64_t left = UNIT_WAITS_MAX_MS - w->waits_ms;
+	int64_t by = until - from < left ? until - from : left;
+	w->waits_until = until;
+	w->waits_ms += by;
+	if (w->limit_ms != DURATION_OFF)
+		w->limit_ms += by;
+	if (w->backup_at != DEADLINE_NONE)
+		w->backup_at += by;
+}
+
 void watch_kill(struct watch *w, bool hard, const char *reason, int64_t kill_after_ms)
 {
 	struct err err = ERR_INIT;
+	w->killed = true;
 	/* A keeper that is gone has closed its socket: the poll will say so. */
 	if (unit_kill(w->unit, hard ? UNIT_KILL_KILL : UNIT_KILL_TERM, reason, kill_after_ms,
 		    &err) < 0)

@@ -17,7 +17,6 @@
 #define BUSY_DIVISOR        100  /* 1 % of a core */
 #define WCHAR_NOISE         4096 /* a process that waits still writes to its own wake-up pipe */
 #define RATE_WINDOW_MS      5000
-#define EXTEND_MAX_MS       (6 * 3600 * 1000)
 
 static bool is_set(int64_t limit_ms)
 {
@@ -79,8 +78,8 @@ void ladder_end_unit(struct keeper *k, int64_t kill_after_ms)
 
 void ladder_extend(struct keeper *k, int64_t by_ms)
 {
-	if (by_ms > EXTEND_MAX_MS - k->waits_ms)
-		by_ms = EXTEND_MAX_MS - k->waits_ms;
+	if (by_ms > UNIT_WAITS_MAX_MS - k->waits_ms)
+		by_ms = UNIT_WAITS_MAX_MS - k->waits_ms;
 	if (by_ms <= 0)
 		return;
 	k->waits_ms += by_ms;

@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 #define UNIT_ID_LEN 32 /* lower-case hex */
+/* So long at most an agent's announced waits put off its unit's deadline, all of them together. */
+#define UNIT_WAITS_MAX_MS (6 * 3600 * INT64_C(1000))
 
 /* Names of the files in a unit directory. */
 #define UNIT_FILE_SPEC    "spec.json"

@@ -183,3 +183,12 @@ def test_a_failing_agent_is_not_tried_again_at_once(repo):
     rows = repo.db("SELECT started_at, ended_at FROM attempt ORDER BY number")
     waits = [b["started_at"] - a["ended_at"] for a, b in zip(rows, rows[1:])]
     assert [wait >= least for wait, least in zip(waits, (300, 600, 1200))] == [True] * 3, waits
+
+
+def test_an_announced_wait_counts_for_no_deadline(repo):
+    """Neither for the keeper's nor for the engine's own, half a minute behind it."""
+    says = ("until=$(( ($(date +%s) + 70) * 1000 )); echo '{\"kind\":\"rate_limit\",\"data\":"
+            "{\"until\":'$until',\"text\":\"\"}}' >&$ORCH_EVENT_FD")
+    plan = repo.plan(f"[task:a]\ncommand = {says}; sleep 45; echo a > a\ntimeout = 1s\n")
+    result = repo.dispatch(plan, env={"ORCH_KILL_GRACE": "100ms"}, timeout=150)
+    assert result.last("a")["attempt"] == 1, result
