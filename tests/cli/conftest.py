@@ -73,11 +73,14 @@ def descendants():
 
 
 def _reap():
+    """Whether there are children left. To a subreaper that is the proof that nothing is: what is
+    read in /proc may miss the child of one that ends just then."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0] > 0:
             pass
     except ChildProcessError:
-        pass
+        return False
+    return True
 
 
 def _describe(pid):
@@ -92,9 +95,10 @@ def left_processes(grace=5.0):
     """What is still there after a moment of grace (a keeper ends just after its unit)."""
     deadline = time.monotonic() + grace
     while True:
-        _reap()
+        if not _reap():
+            return []
         left = descendants()
-        if not left or time.monotonic() > deadline:
+        if left and time.monotonic() > deadline:
             return left
         time.sleep(0.02)
 
