@@ -17,7 +17,8 @@ def may_mount():
     pid = lab.os.fork()
     if pid == 0:
         with lab.small_disk("1m") as disk:
-            lab.os._exit(0 if disk else 1)
+            status = 0 if disk else 1
+        lab.os._exit(status)
     if lab.os.waitpid(pid, 0)[1]:
         pytest.skip("no file system of one's own: not root here")
 
