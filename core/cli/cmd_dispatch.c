@@ -225,12 +225,15 @@ struct unfinished {
 	int64_t id;
 	char name[101];
 	size_t count;
-	struct buf names;
+	size_t drafts;
+	struct buf names, draft_names;
 };
 
 static int note_unfinished(void *ctx, const struct plan_row *row)
 {
 	struct unfinished *u = ctx;
+	if (row->status == PLAN_DRAFT)
+		buf_addf(&u->draft_names, "%s%s", u->drafts++ ? ", " : "", row->name);
 	if (row->status == PLAN_DRAFT || row->status == PLAN_COMPLETED)
 		return 0;
 	u->id = row->id;
@@ -257,6 +260,12 @@ static int use_unfinished(struct dispatch *d)
 			buf_cstr(&u.names));
 	} else if (is_file(file)) {
 		status = use_file(d, file);
+	} else if (u.drafts > 0) {
+		fprintf(stderr,
+			"orch dispatch: there are only drafts: %s; a person lets one run with: "
+			"orch plan approve PLAN\n",
+			buf_cstr(&u.draft_names));
+		status = 2;
 	} else {
 		err_exit(&e, EXIT_NOINPUT,
 			"there is nothing to dispatch: no unfinished plan and no plan.ini here; "
@@ -265,6 +274,7 @@ static int use_unfinished(struct dispatch *d)
 		status = cli_error(d->cli, &e);
 	}
 	buf_deinit(&u.names);
+	buf_deinit(&u.draft_names);
 	return status;
 }
 

@@ -72,6 +72,17 @@ def test_a_draft_by_name_is_2_and_names_plan_approve(repo):
     assert repo.dispatch("demo").halt["reason"] == "completed"
 
 
+def test_where_there_are_only_drafts_it_names_them_and_plan_approve(repo):
+    repo.orch("plan", "import", repo.plan(ONE))
+    repo.orch("plan", "import", repo.plan(ONE, name="other"))
+    err = repo.orch("dispatch", status=2).err
+    assert "demo, other" in err and "orch plan approve" in err
+    repo.orch("plan", "approve", "other")
+    assert repo.dispatch().halt["plan"] == "other"
+    repo.write("plan.ini", "[plan]\nname = file\nharness = shell\n" + ONE)
+    assert repo.dispatch().halt["plan"] == "file"
+
+
 def test_dispatching_the_file_of_a_draft_approves_it(repo):
     plan = repo.plan(ONE)
     repo.orch("plan", "import", plan)
