@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/json_text.h"
 #include "base/str.h"
 #include "os/file.h"
@@ -122,14 +123,16 @@ static int push_event(void *ctx, const struct event_row *row, const char *plan, 
 {
 	struct client *c = ctx;
 	json_t *data = NULL;
+	char at[25];
+	format_time_iso(row->at, at);
 	if (json_text_parse(row->data, strlen(row->data), 0, &data, NULL) == -ENOMEM)
 		return -ENOMEM; /* with the next commit */
 	c->next_seq = row->seq + 1;
-	client_send(c, json_pack("{s:s, s:s, s:{s:I, s:I, s:s, s:s, s:I, s:s, s:o}}", "jsonrpc",
-			       "2.0", "method", "event", "params", "seq", (json_int_t)row->seq,
-			       "at", (json_int_t)row->at, "plan", plan, "task", task, "attempt",
-			       (json_int_t)row->attempt, "kind", row->kind, "data",
-			       data ? data : json_object()));
+	client_send(
+		c, json_pack("{s:s, s:s, s:{s:I, s:s, s:s, s:s, s:I, s:s, s:o}}", "jsonrpc", "2.0",
+			   "method", "event", "params", "seq", (json_int_t)row->seq, "at", at,
+			   "plan", plan, "task", task, "attempt", (json_int_t)row->attempt, "kind",
+			   row->kind, "data", data ? data : json_object()));
 	return c->closing ||
 	       uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe) > PUMP_UNSENT_MAX;
 }

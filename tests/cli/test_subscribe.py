@@ -73,6 +73,8 @@ def test_every_event_once_and_in_order(repo, talks):
     seqs = [e["seq"] for e in events]
     assert seqs == sorted(set(seqs))
     assert set(events[0]) == {"seq", "at", "plan", "task", "attempt", "kind", "data"}
+    logged = repo.orch("log", "--json", "a").lines
+    assert [event["at"] for event in events] == [event["at"] for event in logged]
     assert (events[0]["plan"], events[0]["task"], events[0]["kind"]) == ("demo", "a", "progress")
 
 
