@@ -140,11 +140,17 @@ static int set_choice(const struct key_spec *spec, void *object, const char *tex
 	return -EINVAL;
 }
 
-static int set_list(const struct key_spec *spec, void *object, const char *text)
+static int set_list(const struct key_spec *spec, void *object, const char *text, struct buf *why)
 {
 	CLEANUP_STRV char **list = strv_split(text, ",\n");
 	if (!list)
 		return -ENOMEM;
+	for (size_t i = 0; list[i]; i++) {
+		if (!list[i][strcspn(list[i], " \t")])
+			continue;
+		buf_addf(why, "expected a comma between words, found '%s'", list[i]);
+		return buf_check(why) < 0 ? -ENOMEM : -EINVAL;
+	}
 	char ***place = at(spec, object);
 	strv_free(*place);
 	*place = list[0] ? TAKE(list) : NULL;
@@ -156,7 +162,7 @@ int key_set(const struct key_spec *spec, void *object, const char *text, struct 
 	if (is_string(spec->type))
 		return set_string(spec, object, text, why);
 	if (spec->type == KEY_LIST)
-		return set_list(spec, object, text);
+		return set_list(spec, object, text, why);
 	if (spec->type == KEY_BOOL || spec->type == KEY_ENUM)
 		return set_choice(spec, object, text, why);
 	return set_number(spec, object, text, why);

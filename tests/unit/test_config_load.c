@@ -191,7 +191,7 @@ static void test_every_mistake_is_told(void **state)
 	struct fixture *f = *state;
 	write_text(f->system, "[orch]\nmax_agents = many\n[orhc]\nx = 1\n");
 	write_text(f->user, "[orch:x]\n[harness]\n[harness:a b]\n[invariant:i]\nexpect = 1\n"
-			    "[frobnicate]\n");
+			    "[frobnicate]\n[harness:h]\npass_env = A, B C*\n");
 	write_text(f->repo, "[orch]\nmax_agent = 3\nkill_grace = off\nworktree_root = wt\n"
 			    "containment = cgroups\n[retry]\nbackoff = 1h\n[log]\nnonsense\n");
 	char *environment[] = {
@@ -220,6 +220,7 @@ static void test_every_mistake_is_told(void **state)
 		"user.ini:6: error: unknown section [frobnicate], expected [orch], [retry], "
 		"[halt], "
 		"[hook], [daemon], [log], [harness:NAME], [invariant:NAME]\n"
+		"user.ini:8: error: pass_env: expected a comma between words, found 'B C*'\n"
 		"environment ORCH_LOG_LEVEL: error: expected UTF-8\n"
 		"environment ORCH_MAX_AGENTS: error: max_agents: expected a number from 1 to "
 		"100000, "
