@@ -246,7 +246,7 @@ def test_a_pause_while_the_harness_starts_its_agent(repo):
     (repo.home / "go-on").touch()
     pause = repo.popen("pause", "a")
     wait_until(lambda: repo.task("a")["paused"])
-    time.sleep(0.5)  # both wait in the keeper's sockets by now
+    time.sleep(1.5)  # both wait in the keeper's sockets by now
     os.kill(keeper, signal.SIGCONT)
     assert repo.finish(pause).status == 0
     time.sleep(0.3)  # nothing may happen
