@@ -146,7 +146,7 @@ static int set_list(const struct key_spec *spec, void *object, const char *text,
 	if (!list)
 		return -ENOMEM;
 	for (size_t i = 0; list[i]; i++) {
-		if (!list[i][strcspn(list[i], " \t")])
+		if (spec->blanks || !list[i][strcspn(list[i], " \t")])
 			continue;
 		buf_addf(why, "expected a comma between words, found '%s'", list[i]);
 		return buf_check(why) < 0 ? -ENOMEM : -EINVAL;

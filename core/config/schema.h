@@ -36,6 +36,7 @@ struct key_spec {
 	const char *const *names;  /* KEY_ENUM: NULL-terminated, in the order of the enum */
 	int64_t min, max;          /* numbers: the range, unless max is 0 */
 	bool no_off;               /* KEY_DURATION: `off` is refused */
+	bool blanks;               /* KEY_LIST: its words may hold blanks */
 };
 
 struct key_table {

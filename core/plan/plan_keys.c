@@ -39,7 +39,7 @@ static const struct key_spec plan_specs[] = {
 		"judged on each merged tip; unset: those of the task being merged", ),
 	KEY("setup", KEY_TEXT, plan, setup, NULL, "run in each new worktree before the agent", ),
 	KEY("copy", KEY_LIST, plan, copy, NULL,
-		"ignored files to bring along from the checkout, never committed", ),
+		"ignored files to bring along from the checkout, never committed", .blanks = true),
 };
 
 static const struct key_spec task_specs[] = {
