@@ -646,6 +646,15 @@ uint32_t engine_in_flight(const struct engine *e)
 	return (uint32_t)e->flight.count;
 }
 
+uint32_t engine_parked(const struct engine *e)
+{
+	uint32_t parked = 0;
+	vec_foreach(p, &e->plans)
+		if (p->init.admit != ADMIT_NONE)
+			parked += p->init.paused ? p->tasks[TASK_PENDING] : p->parked;
+	return parked;
+}
+
 uint32_t engine_slots_used(const struct engine *e)
 {
 	return e->slots;

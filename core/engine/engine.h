@@ -412,6 +412,8 @@ uint32_t engine_task_count(const struct engine *e);
 /* The task itself, or its plan, is paused. */
 bool engine_is_paused(const struct engine *e, uint32_t task);
 uint32_t engine_in_flight(const struct engine *e);
+/* Tasks that wait for nothing but a resume, in the plans that are asked for. */
+uint32_t engine_parked(const struct engine *e);
 uint32_t engine_slots_used(const struct engine *e);
 uint32_t engine_plan_count(const struct engine *e, uint32_t plan, enum task_status status);
 /* Bytes of memory that the engine holds, for the benchmark. */

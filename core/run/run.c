@@ -138,10 +138,22 @@ static void on_tick(uv_timer_t *handle)
 	r->options.listener.tick(r->options.listener.ctx);
 }
 
+/* Nobody would know what is waited for. */
+static void tell_parked(struct run *r)
+{
+	bool idle = r->engine && !r->interrupted && engine_in_flight(r->engine) == 0;
+	uint32_t parked = idle ? engine_parked(r->engine) : 0;
+	if (parked > 0 && !r->told_parked)
+		run_warn(r, "nothing runs, and %u paused task%s for `orch resume`", parked,
+			parked == 1 ? " waits" : "s wait");
+	r->told_parked = parked > 0;
+}
+
 static void on_housekeeping(uv_timer_t *handle)
 {
 	struct run *r = handle->data;
 	room_check(r);
+	tell_parked(r);
 	turn_check_database(r);
 	watch_check_backups(r, clock_mono_ms());
 }

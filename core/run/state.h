@@ -239,7 +239,7 @@ struct run {
 	bool begun;
 	bool interrupted, killed, aborted;
 	bool database_gone; /* it was told */
-	bool held;
+	bool held, told_parked;
 	int64_t short_until; /* monotonic ms: nothing starts before, after a shortage */
 	uint32_t short_row;  /* such waits since something has run to its end */
 	struct err short_err;

@@ -155,6 +155,18 @@ def test_a_pause_survives_the_engine(ticker):
     assert repo.task("a")["attempt"] == 1
 
 
+def test_a_dispatch_says_that_only_paused_tasks_are_left(repo):
+    repo.orch("plan", "import", repo.plan("[task:a]\ncommand = echo a > a\n"))
+    repo.orch("pause", "demo/a")
+    repo.orch("plan", "approve", "demo")
+    with open(repo.home / "err", "wb") as err:
+        process = repo.popen("dispatch", "demo", stderr=err)
+    wait_until(lambda: "nothing runs, and 1 paused task waits" in (repo.home / "err").read_text())
+    repo.orch("resume", "demo/a")
+    assert repo.finish(process).status == 0
+    assert (repo.home / "err").read_text().count("paused") == 1
+
+
 def test_a_pause_between_two_engines(ticker):
     repo = ticker.repo
     ticker.process.kill()
