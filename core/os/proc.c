@@ -263,15 +263,17 @@ static unsigned long stat_field(const char *text, int field)
 #define STAT_VSIZE   23
 #define STAT_ENV_END 51
 
-/* Past the point of no return and before the new program's environment is there. A kernel thread
- * has no memory at all. */
-static bool is_in_exec(pid_t pid)
+/* 1: past the point of no return and before the new program's environment is there; a kernel thread
+ * has no memory at all. 0: not, or gone; -errno. */
+static int is_in_exec(pid_t pid)
 {
 	char path[64];
 	char text[1024];
 	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-	return read_small(path, text, sizeof(text)) > 0 && stat_field(text, STAT_VSIZE) > 0 &&
-	       stat_field(text, STAT_ENV_END) == 0;
+	int r = (int)read_small(path, text, sizeof(text));
+	if (r < 0)
+		return is_gone(r) ? 0 : r;
+	return stat_field(text, STAT_VSIZE) > 0 && stat_field(text, STAT_ENV_END) == 0;
 }
 
 static int match_environ(void *user, pid_t pid)
@@ -284,8 +286,12 @@ static int match_environ(void *user, pid_t pid)
 	int r = file_read(AT_FDCWD, path, ENVIRON_MAX, &text, &ignored);
 	if (r < 0)
 		return is_gone(r) ? 0 : r;
-	if (text.len == 0)
-		search->passed_over |= is_in_exec(pid);
+	if (text.len == 0) {
+		r = is_in_exec(pid);
+		search->passed_over |= r > 0;
+	}
+	if (r < 0)
+		return r;
 	size_t at = 0;
 	while (at < text.len) {
 		size_t len = strlen(text.data + at);
