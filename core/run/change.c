@@ -276,17 +276,20 @@ int change_approve(struct store *s, int64_t id, struct err *e)
 			       : r;
 }
 
-/* A file that names no base leaves it as it is, once the plan has started from it: here, or where
- * its state was exported. */
-static int keep_base(void *ctx, const struct plan_row *row)
+/* The base of a plan that comes with its state was fixed where that was saved. It is no more in the
+ * plan than there, so that the file the plan came from goes on with it. */
+static int import_new(struct store *s, const struct plan *plan, enum plan_status status,
+	int64_t *ret_id, struct err *e)
 {
-	struct plan *plan = ctx;
-	bool started = row->status != PLAN_DRAFT && row->status != PLAN_APPROVED;
-	return started && row->base ? str_replace(&plan->base, row->base) : 0;
+	struct plan stored = *plan; /* borrows all that it points to */
+	if (plan->state)
+		stored.base = NULL;
+	int r = store_plan_import(s, &stored, status, clock_wall_ms(), ret_id, e);
+	return r == 0 && plan->state ? store_plan_set_base(s, *ret_id, plan->base, NULL, e) : r;
 }
 
-int change_import(struct store *s, struct plan *plan, enum plan_status status, int64_t *ret_id,
-	char ***ret_refused, struct err *e)
+int change_import(struct store *s, const struct plan *plan, enum plan_status status,
+	int64_t *ret_id, char ***ret_refused, struct err *e)
 {
 	*ret_refused = NULL;
 	int64_t id = 0;
@@ -295,11 +298,7 @@ int change_import(struct store *s, struct plan *plan, enum plan_status status, i
 		return r;
 	*ret_id = id;
 	if (!id)
-		return store_plan_import(s, plan, status, clock_wall_ms(), ret_id, e);
-	if (!plan->base)
-		r = store_plan(s, id, keep_base, plan, e);
-	if (r < 0)
-		return e->code ? r : err_nomem(e);
+		return import_new(s, plan, status, ret_id, e);
 	r = change_plan(s, id, plan, ret_refused, e);
 	return r == 0 && status == PLAN_APPROVED ? change_approve(s, id, e) : r;
 }

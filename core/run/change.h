@@ -28,11 +28,10 @@ int change_remove(struct store *s, int64_t id, const char *task, char ***ret_ref
 int change_reset(struct store *s, int64_t id, size_t *ret_count, struct err *e) MUST_CHECK;
 /*
  * Stores a plan: a new one gets `status`; one of that name is changed, and approved when `status`
- * is PLAN_APPROVED and it was a draft. Where that has started and `plan` names no base, it gets the
- * stored one. Joins the caller's transaction.
+ * is PLAN_APPROVED and it was a draft. Joins the caller's transaction.
  */
-int change_import(struct store *s, struct plan *plan, enum plan_status status, int64_t *ret_id,
-	char ***ret_refused, struct err *e) MUST_CHECK;
+int change_import(struct store *s, const struct plan *plan, enum plan_status status,
+	int64_t *ret_id, char ***ret_refused, struct err *e) MUST_CHECK;
 /* A draft may be dispatched by its name from now on. */
 int change_approve(struct store *s, int64_t id, struct err *e) MUST_CHECK;
 

@@ -267,7 +267,7 @@ int run_set(struct run *r, int64_t plan_id, const char *task, char *const *setti
 	return code < 0 ? code : retake(r, plan_id, e);
 }
 
-int run_import(struct run *r, struct plan *plan, enum plan_status status, int64_t *ret_id,
+int run_import(struct run *r, const struct plan *plan, enum plan_status status, int64_t *ret_id,
 	char ***ret_refused, struct err *e)
 {
 	run_flush(r);

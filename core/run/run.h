@@ -117,7 +117,7 @@ int run_send(struct run *r, int64_t task_id, const char *text, const char **ret_
 int run_set(struct run *r, int64_t plan_id, const char *task, char *const *settings,
 	char ***ret_refused, struct err *e) MUST_CHECK;
 /* `plan import`, `plan remove`, `plan reset` likewise; see change.h. */
-int run_import(struct run *r, struct plan *plan, enum plan_status status, int64_t *ret_id,
+int run_import(struct run *r, const struct plan *plan, enum plan_status status, int64_t *ret_id,
 	char ***ret_refused, struct err *e) MUST_CHECK;
 int run_remove(struct run *r, int64_t plan_id, const char *task, char ***ret_refused,
 	struct err *e) MUST_CHECK;

@@ -116,7 +116,13 @@ def test_the_file_that_it_came_from_goes_on_with_it(repo):
     repo.git("checkout", "-q", "-b", "other", cwd=clone)
     assert repo.dispatch(plan, cwd=clone).moves("a") == []
     assert repo.orch("status", "--json", cwd=clone).json["plans"][0]["base"] == "main"
-    assert "base = main" in repo.orch("plan", "show", "demo", cwd=clone).out
+    assert "base = main" in repo.orch("plan", "export", "demo", cwd=clone).out
+
+
+def test_a_base_that_is_taken_out_of_the_file_is_a_change(repo):
+    repo.dispatch("--cap=1", repo.plan(TWO, base="main"), status=4)
+    err = repo.orch("dispatch", repo.plan(TWO), status=65).err
+    assert "base: main -> (unset)" in err
 
 
 def test_a_base_that_is_not_here_is_told(repo):
