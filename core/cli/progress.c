@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define LIVE_LINES_MAX 30
+#define LIVE_MS        1000 /* between two looks of the block */
+#define PUMP_MS        5000 /* what a slow reader has not taken is offered again */
 #define HURRY_MS       200
 
 /* A task under way, for the live display. */
@@ -248,6 +250,7 @@ struct run_listener progress_listener(struct progress *p)
 		.halt = on_halt,
 		.warning = on_warning,
 		.tick = on_tick,
+		.tick_ms = p->mode == PROGRESS_LIVE ? LIVE_MS : PUMP_MS,
 	};
 }
 

@@ -433,7 +433,8 @@ static void run_begin(struct run *r)
 	reconcile_finish(r);
 	tidy_start(r);
 	if (r->options.listener.tick)
-		uv_timer_start(&r->tick, on_tick, 1000, 1000);
+		uv_timer_start(&r->tick, on_tick, r->options.listener.tick_ms,
+			r->options.listener.tick_ms);
 	uv_timer_start(&r->backup, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
 }
 

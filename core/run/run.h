@@ -47,7 +47,8 @@ struct run_listener {
 	void (*activity)(void *ctx, const char *plan, const char *task, const char *text);
 	void (*halt)(void *ctx, const struct run_halt *halt);
 	void (*warning)(void *ctx, const char *text);
-	void (*tick)(void *ctx); /* once a second */
+	void (*tick)(void *ctx); /* every tick_ms */
+	uint64_t tick_ms;
 };
 
 struct run_options {
