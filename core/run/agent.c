@@ -360,9 +360,26 @@ static const struct watch agent_callbacks = {
 	.over = agent_watch_over,
 };
 
+/* What is left of a wait that an earlier engine has heard of. */
+static int recall_wait(struct live *l, struct err *e)
+{
+	CLEANUP_STR char *data = NULL;
+	json_t *wait = NULL;
+	int code = store_last_event(l->run->store, l->id, l->attempt, "rate_limit", &data, e);
+	if (code == 0 && data && json_text_parse(data, strlen(data), 0, &wait, NULL) == -ENOMEM)
+		code = err_nomem(e);
+	if (code == 0)
+		watch_note_wait(l->agent, run_now(l->run),
+			json_integer_value(json_object_get(wait, "until")));
+	json_decref(wait);
+	return code;
+}
+
 int agent_watch_adopted(struct live *l, struct unit *unit, struct err *e)
 {
 	int code = watch_adopted(l->run, l, unit, &agent_callbacks, &l->agent, e);
+	if (code == 0)
+		code = recall_wait(l, e);
 	if (code == 0)
 		agent_journal(l->agent);
 	return code;

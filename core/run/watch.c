@@ -186,6 +186,13 @@ static int watch_add(struct run *r, struct live *live, struct unit *unit,
 	return 0;
 }
 
+static void watch_limit(struct watch *w, const struct unit_spec *spec)
+{
+	if (spec->timeout_ms > 0 && spec->timeout_ms != DURATION_OFF)
+		w->limit_ms = spec->timeout_ms + spec->kill_grace_ms + BACKUP_MS;
+	w->backup_at = deadline_after(w->limit_ms);
+}
+
 int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, char *const *envp,
 	const struct watch *callbacks, struct watch **ret, struct err *e)
 {
@@ -202,9 +209,7 @@ int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, 
 		unit_free(unit);
 		return code;
 	}
-	if (spec->timeout_ms > 0 && spec->timeout_ms != DURATION_OFF)
-		(*ret)->limit_ms = spec->timeout_ms + spec->kill_grace_ms + BACKUP_MS;
-	(*ret)->backup_at = deadline_after((*ret)->limit_ms);
+	watch_limit(*ret, spec);
 	/* A task may be paused between two of its units. */
 	if (engine_is_paused(r->engine, live->index))
 		watch_pause(*ret);
@@ -215,9 +220,19 @@ int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 	const struct watch *callbacks, struct watch **ret, struct err *e)
 {
 	int code = watch_add(r, live, unit, callbacks, ret, e);
-	if (code < 0)
+	if (code < 0) {
 		unit_free(unit); /* the next engine finds it */
-	return code;
+		return code;
+	}
+	/* From now on: how long it stood still meanwhile nobody has written down. */
+	CLEANUP_UNIT_SPEC struct unit_spec spec = {0};
+	struct err why = ERR_INIT;
+	if (unit_spec_read(unit_dirfd(unit), &spec, &why) == 0)
+		watch_limit(*ret, &spec);
+	else
+		run_warn(
+			r, "unit %s: only its keeper knows its limits: %s", unit_id(unit), why.msg);
+	return 0;
 }
 
 void watch_note_wait(struct watch *w, int64_t at, int64_t until)

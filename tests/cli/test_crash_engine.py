@@ -213,6 +213,23 @@ def test_engine_and_keeper_killed(repo):
     is_whole(repo)
 
 
+def test_an_adopted_keeper_that_hangs_is_overtaken(repo):
+    """The engine's own deadline, half a minute behind the keeper's, is there after a crash, too."""
+    plan = repo.plan("[task:a]\ncommand = echo $ORCH_ATTEMPT >> $HOME/starts;"
+                     " [ $ORCH_ATTEMPT = 2 ] || sleep 300; echo a > a\ntimeout = 20s\n")
+    process = repo.popen("dispatch", plan)
+    kill_when(repo, process, lambda: starts(repo) == ["1"], "the agent")
+    again = repo.popen("dispatch", plan)
+    wait_until(lambda: repo.orch("status", "--json").json["engine"]["running"])
+    lock, = repo.state_dir.glob("units/*/shim.lock")
+    time.sleep(3)  # or it is woken to be adopted
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGSTOP)
+    result = repo.finish(again, timeout=180)
+    assert result.status == 0 and "does not keep its deadline" in result.err, result
+    assert [row["outcome"] for row in repo.db("SELECT outcome FROM attempt ORDER BY number")] == [
+        "lost", "ok"]
+
+
 def test_three_lost_in_a_row_escalate(repo):
     plan = repo.plan(f"[task:a]\ncommand = {HELD}\nretry_max = 9\n")
     process = repo.popen("dispatch", "--json", plan)
