@@ -8,8 +8,10 @@
 #include "run/missing.h"
 
 #include <errno.h>
+#include <poll.h>
 
-#define GIT_TIMEOUT_MS 120000
+#define GIT_TIMEOUT_MS   120000
+#define GIT_LOCK_LOOK_MS 250
 
 struct ready {
 	struct git_ctx ctx;
@@ -102,6 +104,25 @@ static int make_ready(struct ready *r, const struct git_repo *repo, struct err *
 	return code < 0 ? code : git_integration_ensure(&r->ctx, r->plan, &r->base_oid, &r->tip, e);
 }
 
+/* Those of an earlier engine are waited for, but not after a stop signal: nothing was begun. */
+static int take_git_lock(const struct site *s, int cancel_fd, int *ret, struct err *e)
+{
+	int64_t deadline = deadline_after(GIT_LOCK_WAIT_MS);
+	for (;;) {
+		struct err why = ERR_INIT;
+		struct pollfd stop = {.fd = cancel_fd, .events = POLLIN};
+		int code = git_lock_take(s->state_dir, GIT_LOCK_LOOK_MS, ret, &why);
+		bool stopped = code == -EBUSY && poll(&stop, 1, 0) > 0;
+		if (code == -EBUSY && !stopped && clock_mono_ms() < deadline)
+			continue;
+		if (stopped)
+			return err_exit(e, EXIT_INTERRUPTED, "stopped: %s", why.msg);
+		if (code < 0 && e)
+			*e = why;
+		return code;
+	}
+}
+
 int ready_plan(
 	const struct site *s, struct store *store, int64_t plan_id, int cancel_fd, struct err *e)
 {
@@ -110,7 +131,7 @@ int ready_plan(
 	CLEANUP(closep) int git_lock = -1;
 	r.ctx.cancel_fd = cancel_fd;
 	r.ctx.deadline_ms = deadline_after(GIT_TIMEOUT_MS);
-	int code = git_lock_take(s->state_dir, GIT_LOCK_WAIT_MS, &git_lock, e);
+	int code = take_git_lock(s, cancel_fd, &git_lock, e);
 	r.ctx.lock_fd = git_lock;
 	return code < 0 ? code : make_ready(&r, s->repo, e);
 }

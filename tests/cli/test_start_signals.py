@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A stop signal at any moment of the start: a clean end, nothing left behind."""
 
+import fcntl
 import os
 import signal
 import stat
@@ -60,6 +61,21 @@ def test_signal_at_some_early_moment(repo, delay):
     assert not (repo.state_dir / "orch.sock").exists()
     repo.orch("dispatch", plan)
     assert repo.task("a")["status"] == "passed"
+
+
+def test_signal_while_the_git_of_a_dead_engine_is_waited_for(repo):
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    repo.orch("plan", "import", plan)
+    with open(repo.state_dir / "git.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = repo.popen("dispatch", plan)
+        wait_until((repo.state_dir / "lock").exists)
+        time.sleep(0.5)  # whether it waits yet is all the same
+        process.send_signal(signal.SIGTERM)
+        result = repo.finish(process)
+        assert result.status == 130 and str(os.getpid()) in result.err, result
+    repo.orch("dispatch", plan)
+    assert repo.task("a")["status"] == "passed" and repo.task("a")["attempt"] == 1
 
 
 WORK = "[task:a]\ncommand = touch a\n"
