@@ -151,9 +151,11 @@ static void remove_unrecorded_cgroup(const struct holder *h, const char *id)
 		(void)rmdir(leaf); /* most often there is none */
 }
 
-/* What carries the unit's mark in its environment. An error: nobody knows what is left. */
-static int sweep_marked(const char *id, int64_t deadline, int64_t *killed, struct err *e)
+/* What carries the unit's mark in its environment. An error: nobody knows what is left. It has time
+ * of its own: a keeper that would not end may have used up the rest. */
+static int sweep_marked(const char *id, int64_t *killed, struct err *e)
 {
+	int64_t deadline = deadline_after(SWEEP_MAX_MS);
 	char mark[sizeof("ORCH_UNIT=") + UNIT_ID_LEN];
 	snprintf(mark, sizeof(mark), "ORCH_UNIT=%s", id);
 	int quiet = 0;
@@ -246,7 +248,7 @@ static int lose(
 		x->contained = sweep_cgroup(holder, id, deadline, &x->killed) ||
 			       sweep_pidns(holder, deadline, &x->killed);
 		remove_unrecorded_cgroup(holder, id);
-		int r = sweep_marked(id, deadline, &x->killed, e);
+		int r = sweep_marked(id, &x->killed, e);
 		if (r < 0)
 			return r;
 	} else {
