@@ -91,7 +91,8 @@ struct watch {
 	bool abandoned;
 };
 
-/* Starts a unit and watches it. */
+/* Starts a unit and watches it. 0: it comes to its `over`, perhaps before this returns; else
+ * nothing of it ever ran. */
 int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, char *const *envp,
 	const struct watch *callbacks, struct watch **ret, struct err *e) MUST_CHECK;
 /* Watches a unit that was adopted; consumes it. */

@@ -159,31 +159,48 @@ static void watch_readable(uv_poll_t *poll, int status, int events)
 	}
 }
 
-/* Consumes the unit, unless it fails. */
-static int watch_add(struct run *r, struct live *live, struct unit *unit,
-	const struct watch *callbacks, struct watch **ret, struct err *e)
+static struct watch *watch_new(
+	struct run *r, struct live *live, const struct watch *callbacks, struct err *e)
 {
 	struct watch *w = malloc(sizeof(*w));
-	if (!w)
-		return err_nomem(e);
+	if (!w) {
+		err_nomem(e);
+		return NULL;
+	}
 	*w = *callbacks;
 	w->run = r;
 	w->live = live;
-	w->unit = unit;
 	w->backup_at = DEADLINE_NONE;
 	w->limit_ms = DURATION_OFF;
-	w->waits_until = w->waits_ms = 0;
-	w->killed = false;
-	int code = uv_poll_init(&r->loop, &w->poll, unit_fd(unit));
-	if (code < 0) {
-		free(w);
+	return w;
+}
+
+static int watch_open(struct watch *w, struct err *e)
+{
+	int code = uv_poll_init(&w->run->loop, &w->poll, unit_fd(w->unit));
+	if (code < 0)
 		return err_set(e, code, "cannot watch a unit: %s", uv_strerror(code));
-	}
 	w->poll.data = w;
 	uv_poll_start(&w->poll, UV_READABLE, watch_readable);
-	r->watches++;
-	*ret = w;
+	w->run->watches++;
 	return 0;
+}
+
+/* One that runs and cannot be watched is ended, and over. */
+static void watch_lose(struct watch *w, struct watch **ret)
+{
+	CLEANUP_UNIT_EXIT struct unit_exit x = UNIT_EXIT_INIT;
+	struct err err = ERR_INIT;
+	int r = find_exit(w->unit, true, &x, &err);
+	if (r < 0) {
+		run_fail(w->run, r, &err);
+		*ret = NULL;
+	} else {
+		w->run->ended++;
+		w->over(w, &x);
+	}
+	unit_free(w->unit);
+	free(w);
 }
 
 static void watch_limit(struct watch *w, const struct unit_spec *spec)
@@ -196,39 +213,49 @@ static void watch_limit(struct watch *w, const struct unit_spec *spec)
 int watch_start(struct run *r, struct live *live, const struct unit_spec *spec, char *const *envp,
 	const struct watch *callbacks, struct watch **ret, struct err *e)
 {
-	struct unit *unit = NULL;
-	int code = unit_start(r->lifecycle, spec, envp, &unit, e);
-	if (code < 0)
-		return code;
-	code = watch_add(r, live, unit, callbacks, ret, e);
+	/* First: what has started cannot be taken back, and on an error another is started. */
+	struct watch *w = watch_new(r, live, callbacks, e);
+	if (!w)
+		return -ENOMEM;
+	int code = unit_start(r->lifecycle, spec, envp, &w->unit, e);
 	if (code < 0) {
-		/* The caller takes it for not started, and another may follow in its place. */
-		struct err why = ERR_INIT;
-		if (unit_abandon(unit, &why) < 0)
-			run_fault(r, &why);
-		unit_free(unit);
+		free(w);
 		return code;
 	}
-	watch_limit(*ret, spec);
+	*ret = w;
+	struct err why = ERR_INIT;
+	if (watch_open(w, &why) < 0) {
+		run_warn(r, "%s", why.msg);
+		watch_lose(w, ret);
+		return 0;
+	}
+	watch_limit(w, spec);
 	/* A task may be paused between two of its units. */
 	if (engine_is_paused(r->engine, live->index))
-		watch_pause(*ret);
+		watch_pause(w);
 	return 0;
 }
 
 int watch_adopted(struct run *r, struct live *live, struct unit *unit,
 	const struct watch *callbacks, struct watch **ret, struct err *e)
 {
-	int code = watch_add(r, live, unit, callbacks, ret, e);
+	struct watch *w = watch_new(r, live, callbacks, e);
+	int code = -ENOMEM;
+	if (w) {
+		w->unit = unit;
+		code = watch_open(w, e);
+	}
 	if (code < 0) {
+		free(w);
 		unit_free(unit); /* the next engine finds it */
 		return code;
 	}
+	*ret = w;
 	/* From now on: how long it stood still meanwhile nobody has written down. */
 	CLEANUP_UNIT_SPEC struct unit_spec spec = {0};
 	struct err why = ERR_INIT;
 	if (unit_spec_read(unit_dirfd(unit), &spec, &why) == 0)
-		watch_limit(*ret, &spec);
+		watch_limit(w, &spec);
 	else
 		run_warn(
 			r, "unit %s: only its keeper knows its limits: %s", unit_id(unit), why.msg);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -430,6 +431,11 @@ int __wrap_posix_fallocate(int fd, off_t at, off_t len)
 						: __real_posix_fallocate(fd, at, len);
 }
 
+bool failing_call(const char *name)
+{
+	return strikes(CALL, name);
+}
+
 /* ---- SQLite ---- */
 
 static void *sqlite_alloc(int size)
@@ -634,6 +640,8 @@ void failing_write(struct failing *f, const char *name, const char *text)
 
 /* ---- the runner ---- */
 
+#define HANGS_S     60 /* a point that takes so long ends this program */
+
 #define DESCRIPTORS 256
 
 /* How many there are among the low numbers: in one call, which is made at every point. */
@@ -712,7 +720,7 @@ static bool run_point(const struct failing_scenario *s, struct failing *f, unsig
 	fault.what = "nothing";
 	snprintf(fault.point, sizeof(fault.point), "%s:%s:%lu%s", s->name, kind_names[f->kind], n,
 		f->forever ? "+" : "");
-	alarm(20); /* what hangs ends this program */
+	alarm(HANGS_S);
 	int before = open_descriptors();
 	ledger_begin();
 	int r = s->run(f, &e);
@@ -727,6 +735,75 @@ static bool run_point(const struct failing_scenario *s, struct failing *f, unsig
 	alarm(0);
 	fault.point[0] = '\0';
 	return fault.fired;
+}
+
+/* What a process of failing_process tells of its end. */
+struct process_end {
+	int result, descriptors; /* more, or fewer, than before */
+	size_t blocks;           /* of memory that are lost */
+	unsigned long count;
+	bool fired;
+	const char *what;
+};
+
+static struct process_end run_counted(
+	struct failing *f, int (*fn)(struct failing *f), const char *after)
+{
+	int before = open_descriptors();
+	ledger_begin();
+	failing_start_after(f, after);
+	int result = fn(f);
+	failing_stop();
+	ledger.on = false;
+	return (struct process_end){.result = result,
+		.descriptors = open_descriptors() - before,
+		.blocks = ledger.live,
+		.count = fault.count,
+		.fired = fault.fired,
+		.what = fault.what};
+}
+
+int failing_process(
+	struct failing *f, int (*fn)(struct failing *f), const char *after, int *ret_status)
+{
+	struct process_end end = {0};
+	int fds[2], status;
+	if (fault.at == 0) { /* what libraries keep from now on is there in each process */
+		failing_start_after(f, after);
+		int result = fn(f);
+		failing_stop();
+		return result;
+	}
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(fds[0]);
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		alarm(HANGS_S);
+		end = run_counted(f, fn, after);
+		fflush(NULL);
+		_exit(write(fds[1], &end, sizeof(end)) != sizeof(end));
+	}
+	assert_true(pid > 0);
+	close(fds[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	bool told = read(fds[0], &end, sizeof(end)) == sizeof(end);
+	close(fds[0]);
+	fault.fired = !told || end.fired;
+	if (!told) {
+		if (!WIFEXITED(status))
+			fail_msg("the process ended by signal %d", WTERMSIG(status));
+		*ret_status = WEXITSTATUS(status);
+		return -ECHILD;
+	}
+	fault.count = end.count;
+	fault.what = end.what;
+	if (end.blocks > 0)
+		fail_msg("%zu blocks of memory are lost", end.blocks);
+	if (end.descriptors != 0)
+		fail_msg("%+d descriptors", end.descriptors);
+	return end.result;
 }
 
 static void say_point(void)
@@ -774,12 +851,13 @@ static void run_scenario(void **state)
 	const struct failing_scenario *s = *state;
 	const char *point = getenv("EVERY_FAILURE");
 	bool all = point && strcmp(point, "all") == 0;
+	bool calls = all || (point && strcmp(point, "calls") == 0);
 	struct failing f = {.arg = s->arg};
 	unsigned long n = 0, points = 0;
-	if (point && !all && !chosen(point, s->name, &f, &n))
+	if (point && !calls && !chosen(point, s->name, &f, &n))
 		skip();
 	open_place(&f);
-	if (point && !all) {
+	if (point && !calls) {
 		fault.traced = true;
 		run_point(s, &f, n);
 		print_message("%lu calls counted\n", fault.count);
@@ -791,8 +869,9 @@ static void run_scenario(void **state)
 	for (unsigned kind = 0; kind < FAILING_KIND_COUNT; kind++) {
 		if (s->without & (1U << kind))
 			continue;
-		unsigned step = kind == FAILING_MEMORY ? s->stride : s->call_stride;
-		if (step == 0 || all)
+		bool memory = kind == FAILING_MEMORY, each = memory ? all : calls;
+		unsigned step = memory ? s->stride : s->call_stride;
+		if (step == 0 || each)
 			step = 1;
 		f.kind = (enum failing_kind)kind;
 		f.forever = false;

@@ -10,10 +10,11 @@
  * for every point: a failed scenario has a message; one in which nothing failed has succeeded; all
  * memory is given back, all descriptors are closed, and no temporary file is left.
  *
- * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=all. One point
- * alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations
- * and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and
- * with it set the stack of the call that failed.
+ * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=all, or =calls for
+ * all but allocations: so the release build's tests do (CMakeLists.txt). One point alone:
+ * EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations and
+ * writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and with it
+ * set the stack of the call that failed.
  */
 #ifndef FAILING_H
 #define FAILING_H
@@ -55,7 +56,7 @@ struct failing_scenario {
 	int (*run)(struct failing *f, struct err *e);
 	unsigned without; /* kinds that do not apply, as bits */
 	unsigned flags;
-	unsigned stride; /* of allocations every so manieth fails only; 0: each. See above */
+	unsigned stride; /* of allocations every so manieth fails only; 0: each */
 	void *arg;
 	unsigned call_stride; /* the same for calls */
 };
@@ -75,9 +76,20 @@ bool failing_fired(void);
 /* The name of the first call that failed. */
 const char *failing_what(void);
 
+/*
+ * What fn returns in a process of its own, where calls count from behind the first one of this name
+ * (NULL: all). Its memory and its descriptors are given back at the end, and the children that it
+ * leaves become ours. -ECHILD: the process ended in the middle, with this status.
+ */
+int failing_process(
+	struct failing *f, int (*fn)(struct failing *f), const char *after, int *ret_status);
+
 /* The whole contents of a file, owned; NULL: not there. */
 char *failing_read(struct failing *f, const char *name);
 void failing_write(struct failing *f, const char *name, const char *text);
+
+/* Whether this system call, of a library that a test wraps itself, fails now. */
+bool failing_call(const char *name);
 
 /* Leads SQLite through the wrapped calls; once, before SQLite is used. */
 void failing_sqlite(void);
