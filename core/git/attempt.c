@@ -371,39 +371,40 @@ static int update_index(const struct job *j, const char *const *argv, const stru
 	return what ? uncommittable(res, what, e) : err_nomem(e);
 }
 
-/* Files that were brought along are dropped from what the agent staged or committed itself. */
-static int drop_copied(const struct job *j, struct git_attempt_result *res, struct err *e)
+static void add_path(struct buf *paths, const char *path)
 {
-	CLEANUP_BUF struct buf paths = BUF_INIT;
-	if (!j->copied)
-		return 0;
-	vec_foreach(entry, &j->scan.tracked)
-		if (left_out(j, entry->path))
-			buf_add(&paths, entry->path, strlen(entry->path) + 1);
+	buf_add(paths, path, strlen(path) + 1);
+}
+
+/* Into what git is to look at, and what it is to drop: files that were brought along, too, where
+ * the agent staged or committed them itself. */
+static int sort_paths(const struct job *j, struct buf *add, struct buf *drop)
+{
 	vec_foreach(path, &j->scan.changed)
-		if (left_out(j, *path))
-			buf_add(&paths, *path, strlen(*path) + 1);
-	if (buf_check(&paths) < 0)
-		return err_nomem(e);
-	const char *const argv[] = {"update-index", "--force-remove", "-z", "--stdin", NULL};
-	return update_index(j, argv, &paths, res, e);
+		add_path(left_out(j, *path) ? drop : add, *path);
+	vec_foreach(path, &j->scan.gone)
+		add_path(drop, *path);
+	vec_foreach(path, &j->scan.untracked)
+		if (!left_out(j, *path))
+			add_path(add, *path);
+	if (j->copied)
+		vec_foreach(entry, &j->scan.tracked)
+			if (left_out(j, entry->path))
+				add_path(drop, entry->path);
+	return buf_check(add) < 0 || buf_check(drop) < 0 ? -ENOMEM : 0;
 }
 
 static int make_tree(struct job *j, struct git_attempt_result *res, struct err *e)
 {
-	CLEANUP_BUF struct buf paths = BUF_INIT;
-	vec_foreach(path, &j->scan.changed)
-		buf_add(&paths, *path, strlen(*path) + 1);
-	vec_foreach(path, &j->scan.untracked)
-		if (!left_out(j, *path))
-			buf_add(&paths, *path, strlen(*path) + 1);
-	if (buf_check(&paths) < 0)
+	CLEANUP_BUF struct buf paths = BUF_INIT, gone = BUF_INIT;
+	if (sort_paths(j, &paths, &gone) < 0)
 		return err_nomem(e);
 	const char *const add[] = {
 		"update-index", "--add", "--remove", "--replace", "-z", "--stdin", NULL};
-	int r = update_index(j, add, &paths, res, e);
+	const char *const drop[] = {"update-index", "--force-remove", "-z", "--stdin", NULL};
+	int r = update_index(j, drop, &gone, res, e);
 	if (r == 0)
-		r = drop_copied(j, res, e);
+		r = update_index(j, add, &paths, res, e);
 	if (r != 0)
 		return r;
 	CLEANUP(git_output_deinit) struct git_output o = GIT_OUTPUT_INIT;

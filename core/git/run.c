@@ -87,10 +87,23 @@ static int add_variable(char ***env, const char *name, const char *value)
 	return variable ? strv_add(env, variable) : -ENOMEM;
 }
 
-static int add_config(char ***env)
+/* A repository that came from a file system where case does not matter says so still, and a file
+ * whose name changes in case only would be taken for one that is gone. */
+static bool case_matters(const char *work_tree)
+{
+	CLEANUP_STR char *there = path_join(work_tree, ".git");
+	CLEANUP_STR char *other = path_join(work_tree, ".GIT");
+	return there && other && access(there, F_OK) == 0 && access(other, F_OK) < 0;
+}
+
+static int add_config(char ***env, const char *work_tree)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT;
-	buf_addf(&text, "GIT_CONFIG_COUNT=%zu%c", N_ELEMENTS(fixed_config), 0);
+	bool more = work_tree && case_matters(work_tree);
+	buf_addf(&text, "GIT_CONFIG_COUNT=%zu%c", N_ELEMENTS(fixed_config) + more, 0);
+	if (more)
+		buf_addf(&text, "GIT_CONFIG_KEY_%zu=core.ignoreCase%cGIT_CONFIG_VALUE_%zu=false%c",
+			N_ELEMENTS(fixed_config), 0, N_ELEMENTS(fixed_config), 0);
 	for (size_t i = 0; i < N_ELEMENTS(fixed_config); i++) {
 		buf_addf(&text, "GIT_CONFIG_KEY_%zu=%s%c", i, fixed_config[i][0], 0);
 		buf_addf(&text, "GIT_CONFIG_VALUE_%zu=%s%c", i, fixed_config[i][1], 0);
@@ -112,7 +125,7 @@ static char **build_env(const char *git_dir, const char *work_tree, const char *
 	for (size_t i = 0; i < N_ELEMENTS(fixed_variables); i++)
 		if (strv_add(&env, fixed_variables[i]) < 0)
 			return NULL;
-	if (add_config(&env) < 0)
+	if (add_config(&env, work_tree) < 0)
 		return NULL;
 	if (git_dir && (add_variable(&env, "GIT_DIR", git_dir) < 0 ||
 			       add_variable(&env, "GIT_WORK_TREE", work_tree) < 0))

@@ -14,6 +14,7 @@ void scan_deinit(struct scan *s)
 	VEC_FREE(&s->tracked);
 	VEC_FREE(&s->gitlinks);
 	VEC_FREE(&s->changed);
+	VEC_FREE(&s->gone);
 	VEC_FREE(&s->untracked);
 	VEC_FREE(&s->hidden);
 	strv_free(s->unreadable);
@@ -72,6 +73,52 @@ static int parse_list(struct scan *s, const char *work_tree)
 		if (r < 0)
 			return r;
 	}
+	return 0;
+}
+
+/* 1, 0, -errno: whether a directory of the path is a symbolic link. */
+static int beyond_link(int dirfd, const char *path)
+{
+	struct stat st;
+	for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+		CLEANUP_STR char *dir = strndup(path, (size_t)(slash - path));
+		if (!dir)
+			return -ENOMEM;
+		if (fstatat(dirfd, dir, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return err_is_machine(-errno) ? -errno : 0;
+		if (S_ISLNK(st.st_mode))
+			return 1;
+	}
+	return 0;
+}
+
+/* What lies behind a link in place of its directory is another file, which git does not look at,
+ * and what was there is gone: from the index, too, which takes --force-remove. */
+static int part_gone(struct scan *s, const char *work_tree)
+{
+	size_t kept = 0;
+	CLEANUP(closep) int dirfd = open(work_tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0)
+		return -errno;
+	for (size_t i = 0; i < s->changed.count; i++) {
+		int r = beyond_link(dirfd, s->changed.items[i]);
+		if (r > 0)
+			r = PUSH(&s->gone, s->changed.items[i]);
+		else if (r == 0)
+			s->changed.items[kept++] = s->changed.items[i];
+		if (r < 0)
+			return r;
+	}
+	s->changed.count = kept;
+	kept = 0;
+	for (size_t i = 0; i < s->gitlinks.count; i++) {
+		int r = beyond_link(dirfd, s->gitlinks.items[i].path);
+		if (r == 0)
+			s->gitlinks.items[kept++] = s->gitlinks.items[i];
+		if (r < 0)
+			return r;
+	}
+	s->gitlinks.count = kept;
 	return 0;
 }
 
@@ -136,6 +183,8 @@ static int list(const struct git_ctx *ctx, const char *work_tree, const char *gi
 	s.text = o.out;
 	o.out = BUF_INIT;
 	r = parse_list(&s, work_tree);
+	if (r == 0)
+		r = part_gone(&s, work_tree);
 	if (r == 0)
 		r = parse_warnings(&s, buf_cstr(&o.err));
 	if (r < 0)

@@ -19,6 +19,7 @@ struct scan {
 	struct VEC(struct scan_entry) tracked;  /* files and symlinks, stage 0 */
 	struct VEC(struct scan_entry) gitlinks; /* stage 0 */
 	struct VEC(const char *) changed;       /* modified, deleted or unmerged; may repeat */
+	struct VEC(const char *) gone;          /* changed, its directory is a symlink now */
 	struct VEC(const char *) untracked;     /* not ignored; "dir/" is a nested repository */
 	struct VEC(const char *) hidden; /* flagged assume-unchanged, or skip-worktree yet there */
 	char **unreadable;               /* directories; owned */

@@ -105,3 +105,46 @@ def test_a_tree_that_cannot_be_checked_out(repo, script):
     assert repo.task("a")["status"] == "escalated", result
     assert repo.task("a")["reason"].startswith("merge_red: the merged tree cannot be checked out: ")
     assert repo.task("b")["status"] == "passed"
+
+
+@pytest.mark.parametrize("script, kept", [
+    ("rm -r d; ln -s nowhere d", []),
+    ("rm -r d; ln -s README d", []),
+    ("rm -r d; ln -s $HOME/large d", []),
+    ("mv d e; ln -s e d; echo y >> d/f", ["e/f", "e/g"]),
+    ("rm -r d; ln -s nowhere d; git add -A", []),
+], ids=["dangling", "file", "large", "moved", "added"])
+def test_a_link_in_place_of_a_directory(repo, script, kept):
+    """What was in it is gone, whatever is behind the link."""
+    repo.sh("mkdir d $HOME/large; echo x > d/f; echo y > d/g; git add .; git commit -qm d;"
+            "truncate -s 8K $HOME/large/f")
+    repo.dispatch(repo.plan(f"[task:a]\ncommand = {script}\n"), env={"ORCH_MAX_FILE": "2K"})
+    assert files(repo) == ["README", "d", *kept]
+    assert "120000" in repo.git("ls-tree", "orch/demo/integration", "d")
+    repo.orch("merge", "demo")
+    assert (repo.path / "d").is_symlink() and repo.git("status", "--porcelain") == ""
+
+
+def test_an_ignored_link_in_place_of_a_directory(repo):
+    repo.sh("mkdir d; echo x > d/f; git add .; echo /d > .gitignore; git add .; git commit -qm d")
+    repo.dispatch(repo.plan("[task:a]\ncommand = rm -r d; ln -s nowhere d\n"))
+    assert files(repo) == [".gitignore", "README"]
+
+
+def test_a_link_in_place_of_the_directory_of_a_submodule(repo):
+    repo.sh("git init -q ../lib; cd ../lib; echo one > f; git add f; git commit -qm one")
+    repo.sh("git -c protocol.file.allow=always submodule --quiet add ../lib d/sub;"
+            "git commit -qm sub")
+    repo.dispatch(repo.plan("[task:a]\ncommand = rm -r d; ln -s nowhere d\n"))
+    assert files(repo) == [".gitmodules", "README", "d"]
+
+
+def test_a_name_that_changes_in_case_only(repo):
+    """In a repository that came from where case does not matter."""
+    repo.sh("git config core.ignoreCase true; mkdir d; echo x > name; echo x > d/f;"
+            "git add .; git commit -qm names")
+    repo.dispatch(repo.plan("[task:a]\ncommand = mv name Name; mv d D\n"))
+    assert files(repo) == ["D/f", "Name", "README"]
+    repo.orch("merge", "demo")
+    assert sorted(p.name for p in repo.path.iterdir() if p.name[0] != ".") == ["D", "Name", "README"]
+    assert repo.git("status", "--porcelain") == ""
