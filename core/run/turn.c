@@ -83,6 +83,12 @@ static int save_task(struct run *r, struct engine_action *a, struct err *e)
 		if (code < 0)
 			return code;
 	}
+	/* It never ran: who looks for living agents need not look for this one. */
+	if (a->from == TASK_ASSIGNED && a->to != TASK_RUNNING && l) {
+		code = store_unit_end(r->store, l->unit_id, run_now(r), e);
+		if (code < 0)
+			return code;
+	}
 	struct task_save save = {
 		.id = t->id,
 		.plan_id = r->plans.items[t->plan]->id,

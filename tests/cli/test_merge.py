@@ -195,6 +195,22 @@ def test_cleanup_removes_worktrees_and_superseded_attempts(repo):
     assert len(repo.git("worktree", "list").splitlines()) == 1
 
 
+def test_cleanup_after_a_set_up_that_failed(repo):
+    """The agent was never started: none is left that somebody would have to take over."""
+    repo.orch("dispatch", repo.plan(ONE + "retry_max = 0\n", setup="false"), status=1)
+    repo.orch("cleanup", "demo")
+    assert len(repo.git("worktree", "list").splitlines()) == 1
+
+
+def test_cleanup_after_a_set_up_that_was_interrupted(repo):
+    dispatch = repo.popen("dispatch", repo.plan(ONE, setup="touch $HOME/began; sleep 100"))
+    wait_until((repo.home / "began").exists)
+    dispatch.send_signal(signal.SIGINT)
+    assert repo.finish(dispatch).status == 130
+    repo.orch("cleanup", "demo")
+    assert len(repo.git("worktree", "list").splitlines()) == 1
+
+
 def test_a_plan_that_was_cleaned_up_goes_on_from_its_base(repo):
     repo.orch("dispatch", repo.plan(
         ONE + "[task:b]\ndepends_on = a\nretry_max = 0\ncommand = test -e \"$HOME/go\" && "
