@@ -148,3 +148,15 @@ def test_a_name_that_changes_in_case_only(repo):
     repo.orch("merge", "demo")
     assert sorted(p.name for p in repo.path.iterdir() if p.name[0] != ".") == ["D", "Name", "README"]
     assert repo.git("status", "--porcelain") == ""
+
+
+def test_a_link_in_place_of_the_directory_of_a_submodule_leads_to_no_removal(repo):
+    """An invariant left it in the worktree of merges, which is cleared for the next merge."""
+    repo.sh("git init -q ../lib; cd ../lib; echo one > f; git add f; git commit -qm one")
+    repo.sh("git -c protocol.file.allow=always submodule --quiet add ../lib d/sub;"
+            "git commit -qm sub; mkdir -p $HOME/elsewhere/sub; touch $HOME/elsewhere/sub/precious")
+    repo.dispatch(repo.plan(
+        "[invariant:link]\ncommand = rm -r d; ln -s $HOME/elsewhere d\n" + "".join(
+            f"[task:{t}]\ncommand = touch {t}\ninvariants = link\n" for t in "abc"), max_agents=1))
+    assert (repo.home / "elsewhere" / "sub" / "precious").exists()
+    assert files(repo) == [".gitmodules", "README", "a", "b", "c", "d/sub"]
