@@ -72,6 +72,9 @@ static int parse_one(const struct git_ctx *ctx, const char **p, const char *end,
 	*p += 1;
 	if (!path || skip)
 		return 0;
+	/* Of a checkout whose repository lies elsewhere git names the repository. */
+	if (is_main && ctx->repo->toplevel && !ctx->repo->linked)
+		path = ctx->repo->toplevel;
 	struct checkout *c = VEC_PUSH(&ret->list);
 	if (!c)
 		return err_nomem(e);

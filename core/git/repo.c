@@ -131,6 +131,11 @@ static int read_layout(
 			"'%s' is inside the repository's own directory; go to its work tree", dir);
 	if (str_replace(&repo->git_dir, line[4]) < 0 || str_replace(&repo->common_dir, line[5]) < 0)
 		return err_nomem(e);
+	if (!file_exists(AT_FDCWD, repo->common_dir))
+		return err_exit(e, EXIT_NOINPUT,
+			"the path of the repository at '%s' holds a line break, with which git "
+			"and orch cannot work here",
+			dir);
 	repo->linked = !str_eq(repo->git_dir, repo->common_dir);
 	if (inside && n < 7)
 		return open_failure(dir, buf_cstr(&o.err), e);

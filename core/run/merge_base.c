@@ -194,6 +194,12 @@ static int make_merge(struct final *f, enum merge_base_outcome *ret, struct err 
 		CLEANUP_STR char *paths = strv_join(conflicts, ", ");
 		return say(f->m, MERGE_BASE_CONFLICT, str_dup(paths ? paths : "?"), ret, e);
 	}
+	if (r == -EIO && strstr(e->msg, "refusing to merge unrelated histories"))
+		return say(f->m, MERGE_BASE_REFUSED,
+			str_printf("'%s' and orch/%s/integration have no commit in common: the "
+				   "base was replaced",
+				f->m->branch, f->plan),
+			ret, e);
 	if (r == 0)
 		r = git_tree_of(&f->ctx, &f->merge, &f->tree, e);
 	return r;

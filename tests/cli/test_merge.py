@@ -113,6 +113,37 @@ def test_a_dirty_checkout_is_never_touched(done):
     assert (done.path / "a").read_text() == "in the way\n" and head(done) == before
 
 
+@pytest.mark.parametrize("where", ["apart", "link", "submodule"])
+def test_a_checkout_whose_repository_lies_elsewhere(repo, where):
+    """Of which git names the repository for the checkout."""
+    if where == "apart":
+        repo.sh("git init -q --separate-git-dir ../apart.git")
+    elif where == "link":
+        repo.sh("mv .git ../real.git; ln -s ../real.git .git")
+    else:
+        repo.sh("git init -q ../above; cd ../above; git commit -q --allow-empty -m above;"
+                "git -c protocol.file.allow=always submodule --quiet add ../work below")
+        repo.path = repo.path.parent / "above" / "below"
+    repo.orch("dispatch", repo.plan(ONE))
+    repo.write("README", "mine\n")
+    before = head(repo)
+    err = repo.orch("merge", "demo", status=1).err
+    assert f"checked out at '{repo.path}', where files have uncommitted changes" in err
+    assert head(repo) == before
+    repo.git("checkout", "README")
+    repo.orch("merge", "demo")
+    assert (repo.path / "a").exists() and repo.git("status", "--porcelain") == ""
+
+
+def test_a_base_that_was_replaced(done):
+    done.sh("git checkout -q --orphan new; git commit -qm new; git branch -f main;"
+            "git checkout -q main")
+    before = head(done)
+    err = done.orch("merge", "demo", status=1).err
+    assert "'main' and orch/demo/integration have no commit in common" in err
+    assert head(done) == before
+
+
 def test_a_base_that_is_not_checked_out(done):
     done.git("checkout", "-q", "-b", "other")
     done.write("README", "changed\n")

@@ -160,3 +160,11 @@ def test_harness_check(repo, name, status):
     if status == 0:
         check = repo.orch("harness", "check", name, "--json", env=env).json["harness"]
         assert check["check"] == "ok" and list(check) == ["name", "check", "agent_version", "text"]
+
+
+def test_a_repository_with_a_line_break_in_its_path(repo):
+    """Git's answers are lines, and none of them names it."""
+    repo.sh("mkdir 'a\nb'; cd 'a\nb'; git init -q; git commit -q --allow-empty -m first")
+    result = repo.orch("dispatch", repo.plan("[task:a]\ncommand = touch a\n"), status=66,
+                       cwd=repo.path / "a\nb")
+    assert "line break" in result.err and not (repo.path / ".git" / "orch").exists()
