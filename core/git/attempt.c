@@ -582,7 +582,9 @@ static int job_init(struct job *j, struct git_attempt_result *res, struct err *e
 	j->branch = git_ref_task(a->plan, a->task);
 	if (!j->ref || !j->branch)
 		return err_nomem(e);
-	int r = check_worktree(j, res, e);
+	int r = git_worktree_bring_back(j->ctx, a->worktree, e);
+	if (r == 0)
+		r = check_worktree(j, res, e);
 	if (r != 0)
 		return r;
 	struct err unknown = ERR_INIT;

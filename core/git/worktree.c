@@ -527,6 +527,51 @@ static int mend_index(const struct git_ctx *ctx, const char *path, const char *a
 	return run_in(ctx, path, admin, argv, e);
 }
 
+/* Where git's record under path's own name says that it is, beside it; NULL: nowhere else. */
+static int moved_to(
+	const struct git_ctx *ctx, const char *path, char **ret_file, char **ret_at, struct err *e)
+{
+	const char *name = strrchr(path, '/') + 1;
+	CLEANUP_STR char *file = str_printf("%s/worktrees/%s/gitdir", ctx->repo->common_dir, name);
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	if (!file)
+		return err_nomem(e);
+	int r = read_gitdir(file, &text, e);
+	CLEANUP_STR char *at = r == 0 ? str_trimmed(buf_cstr(&text), text.len) : NULL;
+	if (!at)
+		return r < 0 ? r : err_nomem(e);
+	if (!str_ends(at, "/.git"))
+		return 0;
+	at[strlen(at) - strlen("/.git")] = '\0';
+	const char *slash = strrchr(at, '/');
+	size_t dir = (size_t)(name - path);
+	if (!slash || (size_t)(slash + 1 - at) != dir || strncmp(at, path, dir) != 0)
+		return 0;
+	*ret_file = TAKE(file);
+	*ret_at = TAKE(at);
+	return 0;
+}
+
+int git_worktree_bring_back(const struct git_ctx *ctx, const char *path, struct err *e)
+{
+	CLEANUP_STR char *real = NULL;
+	CLEANUP_STR char *file = NULL;
+	CLEANUP_STR char *at = NULL;
+	if (file_exists(AT_FDCWD, path))
+		return 0;
+	int r = canonical(path, &real, e);
+	if (r == 0)
+		r = moved_to(ctx, real, &file, &at, e);
+	if (r < 0 || !at || !file_exists(AT_FDCWD, at))
+		return r;
+	CLEANUP_STR char *text = str_printf("%s/.git\n", real);
+	if (!text)
+		return err_nomem(e);
+	if (rename(at, real) < 0)
+		return err_errno(e, -errno, "cannot bring '%s' back to '%s'", at, real);
+	return file_write_atomic(AT_FDCWD, file, text, strlen(text), 0644, e);
+}
+
 const char *git_worktree_trouble(const char *path)
 {
 	static const struct {

@@ -43,6 +43,10 @@ int git_worktree_continue(const struct git_ctx *ctx, const char *path, const str
 	const struct git_oid *attempt, char *const *copy, char ***ret_conflicts,
 	struct err *e) MUST_CHECK;
 
+/* One that its agent has moved away with `git worktree move`, to beside where it was, comes back.
+ */
+int git_worktree_bring_back(const struct git_ctx *ctx, const char *path, struct err *e) MUST_CHECK;
+
 /*
  * What keeps path from being used as a worktree, to be told after its name: "is gone" (also where
  * something else stands there, or a link: what that leads to is nobody's work), "cannot be read",

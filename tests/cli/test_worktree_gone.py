@@ -31,6 +31,16 @@ def test_by_its_agent(repo):
     assert repo.task("other")["attempt"] == 1
 
 
+def test_moved_by_its_agent(repo):
+    """With its work: what git can still find is not gone."""
+    repo.dispatch(repo.plan(
+        '[task:a]\ncommand = echo a > a; git worktree move "$PWD" "$PWD.moved"; '
+        'cd "$PWD.moved"; echo b > b\nretry_max = 0\n' + OTHER))
+    assert repo.git("ls-tree", "--name-only", "orch/demo/integration").split() == [
+        "README", "a", "b", "other"]
+    assert len(repo.git("worktree", "list").splitlines()) == 1
+
+
 def test_a_link_in_its_place(repo):
     """What it leads to is neither committed nor touched."""
     other = repo.home / "other"
