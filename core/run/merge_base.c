@@ -82,6 +82,12 @@ static int load(struct final *f, struct err *e)
 	return r < 0 && e->code == 0 ? err_nomem(e) : r;
 }
 
+/* What a plan may begin at, and no branch can be called (gitrevisions(7)). */
+static bool is_expression(const char *base)
+{
+	return base && (strpbrk(base, "~^:") || strstr(base, "@{"));
+}
+
 /* *ret_tip and *ret_base: "" where there is none. */
 static int resolve_refs(
 	struct final *f, struct git_oid *ret_tip, struct git_oid *ret_base, struct err *e)
@@ -94,7 +100,7 @@ static int resolve_refs(
 	const char *const revs[] = {tip, base};
 	int r = git_resolve_many(&f->ctx, revs, 2, oids, e);
 	*ret_tip = oids[0];
-	*ret_base = oids[1];
+	*ret_base = is_expression(f->m->branch) ? GIT_OID_NONE : oids[1];
 	return r;
 }
 

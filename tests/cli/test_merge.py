@@ -144,6 +144,16 @@ def test_a_base_that_was_replaced(done):
     assert head(done) == before
 
 
+@pytest.mark.parametrize("base", ["main~1", "main^{commit}", "main@{0}", "HEAD"])
+def test_a_base_that_is_no_branch(repo, base):
+    repo.git("commit", "-q", "--allow-empty", "-m", "second")
+    repo.orch("dispatch", repo.plan(ONE, base=base))
+    before = head(repo)
+    err = repo.orch("merge", "demo", status=1).err
+    assert f"the plan's base '{base}' is no branch" in err and "git merge orch/demo" in err
+    assert head(repo) == before
+
+
 def test_a_base_that_is_not_checked_out(done):
     done.git("checkout", "-q", "-b", "other")
     done.write("README", "changed\n")
