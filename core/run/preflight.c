@@ -84,6 +84,21 @@ static int check_root(const struct site *site, struct diags *d)
 	return EXIT_CANTCREAT;
 }
 
+/* They go into JSON: specs, answers, events. */
+static int check_paths(const struct site *site, struct diags *d)
+{
+	const char *const paths[] = {site->root, site->worktree_root};
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		if (!paths[i] || utf8_is_valid(paths[i], strlen(paths[i])))
+			continue;
+		diags_error(d, NULL, 0,
+			"the path '%s' is not UTF-8, so no agent can work there; %s", paths[i],
+			i == 0 ? "rename the directory" : "set worktree_root in [orch]");
+		return EXIT_NOINPUT;
+	}
+	return 0;
+}
+
 /* ---- harnesses ---- */
 
 static int collect_settings(const struct config_harness *h, struct plugin_setting **ret)
@@ -506,6 +521,8 @@ int preflight_plan(const struct preflight *p, struct diags *d, int *ret_status, 
 			r = plan_parse_text("the stored plan", NULL, text, strlen(text), NULL,
 				&plan, &mistakes, e);
 	}
+	if (r == 0)
+		status = check_paths(p->site, d);
 	if (r == 0 && f.worktrees)
 		r = check_git(p, &f, d, &status, e);
 	else if (r == 0)

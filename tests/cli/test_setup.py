@@ -168,3 +168,16 @@ def test_a_repository_with_a_line_break_in_its_path(repo):
     result = repo.orch("dispatch", repo.plan("[task:a]\ncommand = touch a\n"), status=66,
                        cwd=repo.path / "a\nb")
     assert "line break" in result.err and not (repo.path / ".git" / "orch").exists()
+
+
+def test_a_path_that_is_not_utf_8(repo):
+    """Whatever tells an agent or a user of it is JSON."""
+    odd = os.fsdecode(os.fsencode(str(repo.path)) + b"/a\xff")
+    repo.sh("d=$(printf 'a\\377'); mkdir \"$d\"; cd \"$d\"; git init -q;"
+            " git commit -q --allow-empty -m first")
+    plan = repo.plan("[task:a]\ncommand = touch a\n")
+    result = repo.orch("dispatch", plan, status=66, cwd=odd)
+    assert "is not UTF-8" in result.err and "rename" in result.err
+    result = repo.orch("dispatch", plan, status=66,
+                       env={"XDG_STATE_HOME": os.fsdecode(os.fsencode(str(repo.home)) + b"/\xff")})
+    assert "is not UTF-8" in result.err and "worktree_root" in result.err
