@@ -13,10 +13,10 @@ import pytest
 from conftest import descendants, left_processes, orch_bin, wait_until
 
 F_SETPIPE_SZ = 1031  # fcntl has it since Python 3.10
-HELD = ("echo $ORCH_TASK $ORCH_ATTEMPT >> $HOME/starts; echo $ORCH_ATTEMPT > part;"
+HELD = ("echo $ORCH_ATTEMPT > part; echo $ORCH_TASK $ORCH_ATTEMPT >> $HOME/starts;"
         " while ! test -e $HOME/go; do sleep 0.02; done; echo $ORCH_TASK > $ORCH_TASK")
 # Takes no notice of SIGTERM, nor do its children in sessions of their own.
-STUBBORN = ("trap '' TERM; echo start >> $HOME/starts; echo part > part;"
+STUBBORN = ("trap '' TERM; echo part > part; echo start >> $HOME/starts;"
             " setsid sh -c 'trap \"\" TERM; while ! test -e $HOME/go; do sleep 0.05; done' &"
             " while ! test -e $HOME/go; do sleep 0.05; done; echo > done")
 
