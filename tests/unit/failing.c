@@ -851,13 +851,13 @@ static void run_scenario(void **state)
 	const struct failing_scenario *s = *state;
 	const char *point = getenv("EVERY_FAILURE");
 	bool all = point && strcmp(point, "all") == 0;
-	bool calls = all || (point && strcmp(point, "calls") == 0);
+	bool most = all || (point && strcmp(point, "most") == 0);
 	struct failing f = {.arg = s->arg};
 	unsigned long n = 0, points = 0;
-	if (point && !calls && !chosen(point, s->name, &f, &n))
+	if (point && !most && !chosen(point, s->name, &f, &n))
 		skip();
 	open_place(&f);
-	if (point && !calls) {
+	if (point && !most) {
 		fault.traced = true;
 		run_point(s, &f, n);
 		print_message("%lu calls counted\n", fault.count);
@@ -869,7 +869,8 @@ static void run_scenario(void **state)
 	for (unsigned kind = 0; kind < FAILING_KIND_COUNT; kind++) {
 		if (s->without & (1U << kind))
 			continue;
-		bool memory = kind == FAILING_MEMORY, each = memory ? all : calls;
+		bool memory = kind == FAILING_MEMORY;
+		bool each = memory && (s->flags & FAILING_MANY) ? all : most;
 		unsigned step = memory ? s->stride : s->call_stride;
 		if (step == 0 || each)
 			step = 1;

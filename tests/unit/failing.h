@@ -10,11 +10,11 @@
  * for every point: a failed scenario has a message; one in which nothing failed has succeeded; all
  * memory is given back, all descriptors are closed, and no temporary file is left.
  *
- * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=all, or =calls for
- * all but allocations: so the release build's tests do (CMakeLists.txt). One point alone:
- * EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations and
- * writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and with it
- * set the stack of the call that failed.
+ * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=most, as for the
+ * release build's tests (CMakeLists.txt), or =all: the allocations of FAILING_MANY, too. One point
+ * alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations
+ * and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and
+ * with it set the stack of the call that failed.
  */
 #ifndef FAILING_H
 #define FAILING_H
@@ -64,6 +64,7 @@ struct failing_scenario {
 enum failing_flag {
 	FAILING_QUIET = 1,    /* the functions have no message */
 	FAILING_ANY_CODE = 2, /* out of memory need not be -ENOMEM */
+	FAILING_MANY = 4,     /* thousands of allocations, nearly all SQLite's */
 };
 
 /* From here on, and until here, calls count. Not nested. */
