@@ -138,12 +138,12 @@ static int mistaken_option(
 	return cli_usage(cli, "%s", buf_check(&text) < 0 ? "out of memory" : buf_cstr(&text));
 }
 
-int cli_option(
-	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status)
+static int next_option(struct cli *cli, int argc, char **argv, const char *letters,
+	const struct option *options, int *ret_status)
 {
 	opterr = 0; /* what is wrong is said below */
 	for (;;) {
-		int val = getopt_long(argc, argv, ":C:hqfy", options, NULL);
+		int val = getopt_long(argc, argv, letters, options, NULL);
 		if (val == '?' || val == ':') {
 			*ret_status = mistaken_option(cli, val, argv, options);
 			return CLI_EXIT;
@@ -153,6 +153,19 @@ int cli_option(
 		if (*ret_status >= 0)
 			return CLI_EXIT;
 	}
+}
+
+int cli_option(
+	struct cli *cli, int argc, char **argv, const struct option *options, int *ret_status)
+{
+	return next_option(cli, argc, argv, ":C:hqfy", options, ret_status);
+}
+
+int cli_leading_options(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = {CLI_OPTIONS};
+	int status = -1;
+	return next_option(cli, argc, argv, "+:C:hq", options, &status) == CLI_EXIT ? status : -1;
 }
 
 int cli_plain_options(struct cli *cli, int argc, char **argv)

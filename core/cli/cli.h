@@ -77,6 +77,8 @@ void cli_describe_mistake(int val, const char *word, const struct option *option
 /* A verb without options of its own: handles the global ones; operands start at optind. -1: go on.
  */
 int cli_plain_options(struct cli *cli, int argc, char **argv);
+/* Likewise those before a subcommand, which is at optind then. */
+int cli_leading_options(struct cli *cli, int argc, char **argv);
 
 /* ---- site.c: what most verbs begin with; each prints its own error and returns a status, 0: go on
  * ---- */

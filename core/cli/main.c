@@ -63,14 +63,14 @@ static bool asks_for_help(const char *word)
 
 static int run_subcommand(struct cli *cli, const struct cli_command *c, int argc, char **argv)
 {
-	const struct cli_command *sub = argc > 1 ? find_command(c->subcommands, argv[1]) : NULL;
+	int status = cli_leading_options(cli, argc, argv);
+	if (status >= 0)
+		return status;
+	int at = optind;
+	const struct cli_command *sub = at < argc ? find_command(c->subcommands, argv[at]) : NULL;
 	if (!sub) {
-		if (argc > 1 && asks_for_help(argv[1])) {
-			cli_help(cli, stdout);
-			return cli_flush(0);
-		}
-		int status = argc > 1 ? cli_usage(cli, "no command '%s'", argv[1])
-				      : cli_usage(cli, "what to do is missing");
+		status = at < argc ? cli_usage(cli, "no command '%s'", argv[at])
+				   : cli_usage(cli, "what to do is missing");
 		for (const struct cli_command *s = c->subcommands; s->name; s++)
 			fprintf(stderr, "  %-10s %s\n", s->name, s->summary);
 		return status;
@@ -78,7 +78,8 @@ static int run_subcommand(struct cli *cli, const struct cli_command *c, int argc
 	CLEANUP_STR char *verb = str_printf("%s %s", c->name, sub->name);
 	cli->verb = verb ? verb : c->name;
 	cli->command = sub;
-	int status = run_command(cli, sub, argc - 1, argv + 1);
+	optind = 0;
+	status = run_command(cli, sub, argc - at, argv + at);
 	cli->verb = c->name;
 	return status;
 }

@@ -48,6 +48,19 @@ def test_what_is_not_there_is_a_usage_error(place, args):
     place.orch(*args, status=64)
 
 
+def test_options_of_every_verb_may_stand_before_a_subcommand(place):
+    elsewhere = place.home / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "orch.ini").write_text("[orch]\nmax_agents = 7\n")
+    values = place.orch("config", "-C", elsewhere, "-q", "show", "--json").json["values"]
+    assert next(v["value"] for v in values if v["key"] == "max_agents") == "7"
+    assert place.orch("plan", "--version").out == place.orch("--version").out
+    assert place.orch("plan", "-q", "--help").out == place.orch("plan", "--help").out
+    assert "unknown option '--x'" in place.orch("plan", "--x", "list", status=64).err
+    assert "no command 'lst'" in place.orch("plan", "-q", "lst", status=64).err
+    assert "what to do is missing" in place.orch("plan", "-q", status=64).err
+
+
 def test_the_level_of_the_log(place):
     def level(*options):
         values = place.orch(*options, "config", "show", "--json").json["values"]
