@@ -60,7 +60,7 @@ static int look_at_place(struct doctor *d)
 {
 	const struct site *site = d->at.site;
 	struct site_engine engine = {0};
-	struct err e = ERR_INIT, why = ERR_INIT;
+	struct err e = ERR_INIT, why = ERR_INIT, state = ERR_INIT;
 	struct git_ctx git = site_git(site);
 	git.deadline_ms = deadline_after(GIT_VERSION_MS);
 	if (site->repo && git_check_version(&git, site->repo, &why) < 0)
@@ -74,6 +74,8 @@ static int look_at_place(struct doctor *d)
 		fact(d, "repository", "none; only plans with isolation = none can run in %s",
 			site->root);
 	fact(d, "state", "%s", site->state_dir);
+	if (site_check_state(site, &state) < 0)
+		diags_error(&d->diags, NULL, 0, "%s", state.msg);
 	fact(d, "worktrees", "%s", site->worktree_root);
 	if (site_engine(site, &engine, &e) < 0)
 		return cli_error(d->cli, &e);

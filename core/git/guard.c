@@ -2,6 +2,7 @@
 #include "git/guard.h"
 
 #include "git/checkouts.h"
+#include "git/planrefs.h"
 #include "git/worktree.h"
 #include "os/file.h"
 #include "os/lock.h"
@@ -56,32 +57,63 @@ static int add_exclude(const struct git_repo *repo, struct err *e)
 	return r < 0 ? err_errno(e, r, "cannot write '%s'", path) : 0;
 }
 
-int git_state_link(const struct git_repo *repo, struct err *e)
+/* .orch: where it is and where it is to lead, and what is there now; now owned, NULL: nothing. */
+struct state_link {
+	char *path, *target, *now;
+};
+
+static void state_link_deinit(struct state_link *l)
 {
-	if (!repo->toplevel)
-		return 0;
-	CLEANUP_STR char *link = path_join(repo->toplevel, ".orch");
+	free(l->path);
+	free(l->target);
+	free(l->now);
+}
+
+static int state_link_look(const struct git_repo *repo, struct state_link *ret, struct err *e)
+{
+	char now[4096];
 	CLEANUP_STR char *state = git_state_dir(repo);
 	CLEANUP_STR char *inside = path_join(repo->toplevel, ".git");
-	if (!link || !state || !inside)
+	ret->path = path_join(repo->toplevel, ".orch");
+	if (!ret->path || !state || !inside)
 		return err_nomem(e);
 	/* Relative in the usual case, so that the repository can be moved. */
-	const char *target = str_eq(inside, repo->common_dir) ? ".git/orch" : state;
-	char now[4096];
-	ssize_t n = readlink(link, now, sizeof(now) - 1);
+	ret->target = str_dup(str_eq(inside, repo->common_dir) ? ".git/orch" : state);
+	ssize_t n = readlink(ret->path, now, sizeof(now) - 1);
 	if (n < 0 && errno == EINVAL)
-		return err_set(e, -EEXIST, "'%s' is in the way of orch's link; move it away", link);
+		return err_set(
+			e, -EEXIST, "'%s' is in the way of orch's link; move it away", ret->path);
 	if (n >= 0) {
 		now[n] = '\0';
-		if (!str_eq(now, target) && !str_ends(now, "/orch"))
-			return err_set(e, -EEXIST, "'%s' is a link to '%s', which is not orch's",
-				link, now);
-		if (!str_eq(now, target) && unlink(link) < 0)
-			return err_errno(e, -errno, "cannot replace '%s'", link);
+		ret->now = str_dup(now);
 	}
-	if (n < 0 || !str_eq(now, target))
-		if (symlink(target, link) < 0 && errno != EEXIST)
-			return err_errno(e, -errno, "cannot make '%s'", link);
+	if (!ret->target || (n >= 0 && !ret->now))
+		return err_nomem(e);
+	if (ret->now && !str_eq(ret->now, ret->target) && !str_ends(ret->now, "/orch"))
+		return err_set(e, -EEXIST, "'%s' is a link to '%s', which is not orch's", ret->path,
+			ret->now);
+	return 0;
+}
+
+int git_state_link_check(const struct git_repo *repo, struct err *e)
+{
+	CLEANUP(state_link_deinit) struct state_link link = {0};
+	return repo->toplevel ? state_link_look(repo, &link, e) : 0;
+}
+
+int git_state_link(const struct git_repo *repo, struct err *e)
+{
+	CLEANUP(state_link_deinit) struct state_link link = {0};
+	if (!repo->toplevel)
+		return 0;
+	int r = state_link_look(repo, &link, e);
+	if (r < 0)
+		return r;
+	bool right = str_eq(link.now, link.target);
+	if (link.now && !right && unlink(link.path) < 0)
+		return err_errno(e, -errno, "cannot replace '%s'", link.path);
+	if (!right && symlink(link.target, link.path) < 0 && errno != EEXIST)
+		return err_errno(e, -errno, "cannot make '%s'", link.path);
 	return add_exclude(repo, e);
 }
 
@@ -205,4 +237,25 @@ int git_preflight(const struct git_ctx *ctx, const char *plan, const char *workt
 	if (r == 0 && ctx->repo->head.hex[0])
 		r = check_lfs(ctx, d, e);
 	return r;
+}
+
+int git_preflight_new(const struct git_ctx *ctx, const char *plan, struct diags *d, struct err *e)
+{
+	CLEANUP(git_plan_refs_deinit) struct git_plan_refs refs = GIT_PLAN_REFS_INIT;
+	CLEANUP_STR char *prefix = str_printf("refs/orch/%s/", plan);
+	struct git_oid none = {0};
+	int r = prefix ? git_plan_refs_list(ctx, plan, &none, &refs, e) : err_nomem(e);
+	if (r < 0)
+		return r;
+	vec_foreach(it, &refs.list) {
+		if (!str_starts(it->ref, prefix))
+			continue;
+		diags_error(d, NULL, 0,
+			"%s was left by an earlier plan '%s' that the database does not know; give "
+			"this plan another name, or remove what that one left with: orch cleanup "
+			"%s --force",
+			it->ref, plan, plan);
+		break;
+	}
+	return 0;
 }

@@ -18,6 +18,8 @@ char *git_state_dir(const struct git_repo *repo) MUST_CHECK;
  * something else.
  */
 int git_state_link(const struct git_repo *repo, struct err *e) MUST_CHECK;
+/* Only whether something else is in its place. */
+int git_state_link_check(const struct git_repo *repo, struct err *e) MUST_CHECK;
 
 /*
  * What would go wrong, as errors and warnings: no commit yet, refs that block orch's own (a branch
@@ -26,6 +28,11 @@ int git_state_link(const struct git_repo *repo, struct err *e) MUST_CHECK;
  */
 int git_preflight(const struct git_ctx *ctx, const char *plan, const char *worktree_root,
 	struct diags *d, struct err *e) MUST_CHECK;
+
+/* For a plan of which no attempt was made: refs of attempts that are there all the same would be
+ * in the way of its own. */
+int git_preflight_new(
+	const struct git_ctx *ctx, const char *plan, struct diags *d, struct err *e) MUST_CHECK;
 
 /*
  * The shared repository as text, one line an item: refs outside orch/, config, hooks, exclude,

@@ -346,6 +346,20 @@ static int check_base(const struct git_ctx *ctx, const struct facts *f, struct d
 	return 0;
 }
 
+static int note_begun(void *ctx, const struct task_row *row)
+{
+	(void)ctx;
+	return row->attempt > 0;
+}
+
+static int check_new(const struct git_ctx *ctx, const struct preflight *p, const struct facts *f,
+	struct diags *d, struct err *e)
+{
+	/* No base is known after a cleanup, too. */
+	int r = f->fixed ? 1 : store_each_task(p->store, p->plan_id, note_begun, NULL, e);
+	return r == 0 ? git_preflight_new(ctx, f->name, d, e) : r < 0 ? r : 0;
+}
+
 static int check_git(const struct preflight *p, const struct facts *f, struct diags *d,
 	int *ret_status, struct err *e)
 {
@@ -370,6 +384,8 @@ static int check_git(const struct preflight *p, const struct facts *f, struct di
 		*ret_status = status;
 	if (r == 0 && plan)
 		r = check_base(&ctx, f, d, ret_status, e);
+	if (r == 0 && plan)
+		r = check_new(&ctx, p, f, d, e);
 	const char *under_way = git_under_way(site->repo);
 	if (under_way && site->config->halt.commit == CONFIG_HALT_COMMIT_BRANCH)
 		diags_warning(d, NULL, 0,

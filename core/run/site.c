@@ -26,6 +26,7 @@
 #define LOCK_FILE       "lock"
 #define LOCK_TIMEOUT_MS 1000
 #define GIT_OPEN_MS     60000
+#define WAY_OF_STATE    "'%s' is in the way of the state directory; move it away"
 /* How long a reader waits for another process to bring the database to our schema. */
 #define MIGRATION_MS      5000
 #define MIGRATION_LOOK_MS 10
@@ -187,9 +188,8 @@ static int site_make_state(const struct site *s, struct err *e)
 		return r;
 	}
 	CLEANUP(closep) int fd = open(s->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 && errno == ENOTDIR)
-		return err_exit(e, EXIT_CANTCREAT,
-			"'%s' is in the way of the state directory; move it away", s->state_dir);
+	if (fd < 0 && (errno == ENOTDIR || errno == ENOENT)) /* a file, a link to nowhere */
+		return err_exit(e, EXIT_CANTCREAT, WAY_OF_STATE, s->state_dir);
 	if (fd < 0)
 		return err_errno(e, -errno, "cannot open the state directory '%s'", s->state_dir);
 	if (fd_on_network_fs(fd))
@@ -199,6 +199,31 @@ static int site_make_state(const struct site *s, struct err *e)
 			"use a repository on a local disk",
 			s->state_dir);
 	return s->repo ? git_state_link(s->repo, e) : 0;
+}
+
+int site_check_state(const struct site *s, struct err *e)
+{
+	CLEANUP_STR char *db = path_join(s->state_dir, "orch.db");
+	CLEANUP_STR char *above = str_dup(s->state_dir);
+	struct stat st;
+	if (!db || !above)
+		return err_nomem(e);
+	if (strrchr(above, '/') > above)
+		*strrchr(above, '/') = '\0';
+	if (stat(s->state_dir, &st) < 0) {
+		if (lstat(s->state_dir, &st) == 0)
+			return err_exit(e, EXIT_CANTCREAT, WAY_OF_STATE, s->state_dir);
+		if (access(above, W_OK | X_OK) < 0)
+			return err_errno(
+				e, -errno, "cannot make the state directory '%s'", s->state_dir);
+	} else if (!S_ISDIR(st.st_mode)) {
+		return err_exit(e, EXIT_CANTCREAT, WAY_OF_STATE, s->state_dir);
+	} else if (access(s->state_dir, R_OK | W_OK | X_OK) < 0 ||
+		   (access(db, R_OK | W_OK) < 0 && errno != ENOENT)) {
+		return err_errno(
+			e, -errno, "cannot write in the state directory '%s'", s->state_dir);
+	}
+	return s->repo ? git_state_link_check(s->repo, e) : 0;
 }
 
 int site_open(const struct site_options *options, struct site **ret, struct diags *d, struct err *e)
@@ -344,6 +369,8 @@ int site_read(const struct site *s, struct store **ret, struct err *e)
 			*e = ERR_INIT;
 			return 0;
 		}
+		if (r == -ENOTDIR)
+			return err_exit(e, EXIT_CANTCREAT, WAY_OF_STATE, s->state_dir);
 		if (r != -ESTALE)
 			return r;
 		*e = ERR_INIT;

@@ -49,6 +49,9 @@ int site_open(const struct site_options *options, struct site **ret, struct diag
 void site_free(struct site *s);
 DEFINE_FREEP(site_freep, struct site, site_free)
 
+/* What a writing command would fail of, told without changing anything. 0, or status 73. */
+int site_check_state(const struct site *s, struct err *e) MUST_CHECK;
+
 /* A git_ctx for the main thread, without lock or cancellation. */
 struct git_ctx site_git(const struct site *s);
 

@@ -175,3 +175,38 @@ def test_what_a_plan_is_ready_for(repo):
     assert facts["plan demo"] == "draft, could be dispatched once approved"
     repo.dispatch(plan)
     assert repo.orch("doctor", "demo", "--json").json["facts"]["plan demo"] == "completed"
+
+
+@pytest.mark.parametrize("make", [
+    lambda repo: (repo.path / ".orch").touch(),
+    lambda repo: (repo.path / ".orch").symlink_to("elsewhere"),
+    lambda repo: repo.state_dir.symlink_to("nowhere"),
+], ids=["link", "other-link", "dangling"])
+def test_what_is_in_the_way_of_the_state(repo, make):
+    """A dispatch and doctor say the same of it."""
+    make(repo)
+    said = repo.orch("dispatch", repo.plan(TASK), status=73).err.removeprefix("orch dispatch: ")
+    found = problems(repo, status=1)
+    assert [severity for severity, _ in found] == ["error"]
+    assert found[0][1] == said.strip()
+
+
+def test_a_file_in_place_of_the_state_directory(repo):
+    repo.state_dir.touch()
+    for verb in (["dispatch", repo.plan(TASK)], ["doctor"], ["status"], ["plan", "list"]):
+        assert "is in the way of the state directory" in repo.orch(*verb, status=73).err
+
+
+def test_refs_of_a_plan_that_the_database_does_not_know(repo):
+    """Its own attempts would get the names of those; that was only found once an agent had run."""
+    file = repo.plan("[task:a]\ncommand = echo a > a\n")
+    repo.dispatch(file)
+    repo.sh("rm -r .git/orch .orch")
+    repo.git("commit", "-q", "--allow-empty", "-m", "more")
+    kept = repo.git("rev-parse", "refs/orch/demo/a/1")
+    result = repo.dispatch(file, status=65)
+    assert "refs/orch/demo/a/1" in result.err and "orch cleanup demo --force" in result.err
+    assert repo.task("a")["attempt"] == 0 and repo.git("rev-parse", "refs/orch/demo/a/1") == kept
+    repo.orch("cleanup", "demo", "--force")
+    repo.dispatch(file)
+    assert repo.task("a")["status"] == "passed"
