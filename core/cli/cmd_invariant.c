@@ -29,11 +29,12 @@ static int check_name(struct cli *cli, const char *name)
 static int set_value(struct cli *cli, struct invariant *inv, const char *key, const char *value)
 {
 	CLEANUP_BUF struct buf why = BUF_INIT;
+	const char *option = str_eq(key, "red_before") ? "red-before" : key;
 	if (!utf8_is_valid(value, strlen(value)))
-		return cli_usage(cli, "--%s: expected UTF-8", key);
+		return cli_usage(cli, "--%s: expected UTF-8", option);
 	int r = key_set(key_find(&invariant_keys, key), inv, value, &why);
 	if (r == -EINVAL)
-		return cli_usage(cli, "--%s: %s", key, buf_cstr(&why));
+		return cli_usage(cli, "--%s: %s", option, buf_cstr(&why));
 	return r < 0 ? cli_no_memory(cli) : -1;
 }
 
