@@ -84,6 +84,8 @@ int err_status(const struct err *e)
 	switch (-e->code) {
 	case ENOENT:
 	case ENOTDIR:
+	case ENAMETOOLONG:
+	case ELOOP:
 		return EXIT_NOINPUT;
 	case EACCES:
 	case EPERM:

@@ -73,7 +73,8 @@ static void check_room(const struct site *site, struct diags *d)
 static int check_root(const struct site *site, struct diags *d)
 {
 	CLEANUP_STR char *part = str_dup(site->worktree_root);
-	while (part && access(part, F_OK) < 0 && strrchr(part, '/') > part)
+	while (part && access(part, F_OK) < 0 && (errno == ENOENT || errno == ENOTDIR) &&
+		strrchr(part, '/') > part)
 		*strrchr(part, '/') = '\0';
 	if (!part || access(part, W_OK | X_OK) == 0)
 		return 0;

@@ -124,7 +124,10 @@ static int site_find(struct site *s, const struct site_options *o, struct err *e
 {
 	char here[PATH_MAX];
 	const char *dir = o->dir ? o->dir : ".";
-	if (!realpath(dir, here))
+	CLEANUP_STR char *inside = str_printf("%s/.", dir);
+	if (!inside)
+		return err_nomem(e);
+	if (!realpath(dir, here) || access(inside, X_OK) < 0)
 		return err_errno(e, -errno, "cannot use directory '%s'", dir);
 	struct git_ctx ctx = site_git(s);
 	ctx.cancel_fd = o->cancel_fd;

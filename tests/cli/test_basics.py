@@ -48,6 +48,16 @@ def test_what_is_not_there_is_a_usage_error(place, args):
     place.orch(*args, status=64)
 
 
+@pytest.mark.parametrize("name, why", [("gone", "No such file"), ("file", "Not a directory"),
+                                       ("x" * 300, "File name too long"), ("loop", "symbolic links")])
+def test_a_directory_that_cannot_be_used(place, name, why):
+    place.write("file", "")
+    (place.path / "loop").symlink_to("loop")
+    for verb in (["status"], ["init"], ["config", "show"], ["dispatch"]):
+        said = place.orch("-C", name, *verb, status=66).err
+        assert f"orch {' '.join(verb)}: cannot use directory '{name}': " in said and why in said
+
+
 def test_options_of_every_verb_may_stand_before_a_subcommand(place):
     elsewhere = place.home / "elsewhere"
     elsewhere.mkdir()

@@ -210,3 +210,11 @@ def test_refs_of_a_plan_that_the_database_does_not_know(repo):
     repo.orch("cleanup", "demo", "--force")
     repo.dispatch(file)
     assert repo.task("a")["status"] == "passed"
+
+
+def test_a_root_of_worktrees_that_cannot_be_made(repo):
+    """It was found when the first worktree was to be made, as an error of orch's own."""
+    root = str(repo.home / ("x" * 300))
+    said = repo.orch("dispatch", repo.plan(TASK), status=73, env={"ORCH_WORKTREE_ROOT": root}).err
+    assert "set worktree_root in [orch]" in said and "File name too long" in said
+    assert repo.task("a")["attempt"] == 0
