@@ -117,6 +117,9 @@ int cli_site_open_look(struct cli *cli, struct cli_site *ret);
 int cli_site_open_state(struct cli *cli, struct cli_site *ret) MUST_CHECK;
 void cli_site_close(struct cli_site *s);
 
+/* Standard output is a terminal on which the cursor can be moved. */
+bool cli_can_redraw(const struct site *site);
+
 /* Exit status 1, with what to do, while agents that a dead engine has left may be at work for the
  * plan.
  */

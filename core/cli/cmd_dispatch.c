@@ -403,8 +403,7 @@ static enum progress_mode progress_mode(const struct dispatch *d)
 		return PROGRESS_JSON;
 	if (d->cli->quiet)
 		return PROGRESS_QUIET;
-	const char *term = environment_get(d->at.site->environment, "TERM");
-	return isatty(STDOUT_FILENO) && !str_eq(term, "dumb") ? PROGRESS_LIVE : PROGRESS_PLAIN;
+	return cli_can_redraw(d->at.site) ? PROGRESS_LIVE : PROGRESS_PLAIN;
 }
 
 static bool is_disk_error(const struct err *e)

@@ -109,8 +109,8 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 		s.plan = argv[optind++];
 	if (optind < argc)
 		return cli_usage(cli, "one plan at a time; '%s' is too many", argv[optind]);
-	s.terminal = !s.json && isatty(STDOUT_FILENO);
 	status = cli_site_open_look(cli, &s.at);
+	s.terminal = status == 0 && !s.json && cli_can_redraw(s.at.site);
 	if (status == 0)
 		status = run(&s);
 	free(s.shown);

@@ -83,28 +83,43 @@ static void live_erase(struct progress *p)
 	p->drawn = 0;
 }
 
-static unsigned terminal_width(void)
+/* One that does not tell its size is taken for the usual one. */
+static struct winsize terminal_size(void)
 {
 	struct winsize size;
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col < 40)
-		return 80;
-	return size.ws_col;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0)
+		size = (struct winsize){0};
+	if (size.ws_col == 0)
+		size.ws_col = 80;
+	if (size.ws_row == 0)
+		size.ws_row = 24;
+	return size;
 }
 
+/* The cursor goes up no further than to the top of the screen, and not over a line that was wrapped
+ * as one: the block is lower than the screen and each line of it narrower. */
 static void live_draw(struct progress *p)
 {
-	unsigned width = terminal_width();
+	struct winsize size = terminal_size();
+	size_t max = size.ws_row <= LIVE_LINES_MAX ? size.ws_row - 1U : LIVE_LINES_MAX;
+	size_t shown = p->rows.count <= max ? p->rows.count : max ? max - 1 : 0;
 	int64_t now = clock_mono_ms();
 	vec_foreach(r, &p->rows) {
-		if (p->drawn >= LIVE_LINES_MAX)
+		if (p->drawn >= shown)
 			break;
 		int64_t secs = (now - r->since) / 1000;
 		char line[1024];
 		snprintf(line, sizeof(line), "  %-24.40s %-11s %3lld:%02lld  %s", r->task, r->state,
 			(long long)(secs / 60), (long long)(secs % 60), r->last ? r->last : "");
 		line[strcspn(line, "\n")] = '\0';
-		size_t cut = utf8_cut(line, strlen(line), width - 1);
+		size_t cut = utf8_cut(line, strlen(line), size.ws_col - 1U);
 		printf("%.*s\n", (int)cut, line);
+		p->drawn++;
+	}
+	if (shown < p->rows.count && max > 0) {
+		char line[32];
+		snprintf(line, sizeof(line), "  (%zu more)", p->rows.count - shown);
+		printf("%.*s\n", (int)size.ws_col - 1, line);
 		p->drawn++;
 	}
 	fflush(stdout);

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/log.h"
+#include "base/str.h"
 #include "server/client.h"
 
 extern char **environ;
@@ -101,6 +102,12 @@ void cli_site_close(struct cli_site *s)
 	if (s->engine >= 0)
 		close(s->engine);
 	*s = CLI_SITE_INIT;
+}
+
+bool cli_can_redraw(const struct site *site)
+{
+	const char *term = environment_get(site->environment, "TERM");
+	return isatty(STDOUT_FILENO) && term && term[0] && !str_eq(term, "dumb");
 }
 
 static int note_open(void *ctx, const struct unit_row *row)

@@ -192,7 +192,8 @@ def test_watch_prints_only_what_is_new(repo, running):
 
 def test_watch_on_a_terminal_redraws(repo):
     master, slave = pty.openpty()
-    watch = repo.popen("status", "--watch", stdout=slave, stdin=slave)
+    watch = repo.popen("status", "--watch", stdout=slave, stdin=slave,
+                       env={**repo.env, "TERM": "xterm"})
     os.close(slave)
     seen = b""
     while seen.count(b"\033[H") < 2:
