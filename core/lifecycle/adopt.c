@@ -22,8 +22,9 @@
 /* Positive: go round again. */
 enum { AGAIN = 1 };
 
-/* The lock is ours: nobody keeps the unit any more. */
-static int judge_unkept(int dirfd, const char *id, enum unit_found *ret, struct err *e)
+/* The lock is ours, so that nobody keeps the unit any more; or there is none. */
+static int judge_unkept(
+	int dirfd, const char *id, const char *why, enum unit_found *ret, struct err *e)
 {
 	if (file_exists(dirfd, UNIT_FILE_EXIT)) {
 		*ret = UNIT_FOUND_ENDED;
@@ -38,7 +39,7 @@ static int judge_unkept(int dirfd, const char *id, enum unit_found *ret, struct 
 		return 0;
 	}
 	*ret = UNIT_FOUND_LOST;
-	return settle_lost(dirfd, id, "its keeper ended without a word", e);
+	return settle_lost(dirfd, id, why, e);
 }
 
 static int end_it(int dirfd, const char *id, const char *why, enum unit_found *ret, struct err *e)
@@ -116,14 +117,13 @@ static int look(struct lifecycle *lc, const char *id, int dirfd, bool is_late,
 {
 	CLEANUP(closep) int lock = -1;
 	int r = lock_take_existing(dirfd, UNIT_FILE_LOCK, 0, &lock, e);
-	if (r == -ENOENT) {
-		*ret = file_exists(dirfd, UNIT_FILE_EXIT) ? UNIT_FOUND_ENDED : UNIT_FOUND_NEVER_RAN;
-		return 0;
-	}
+	/* Without a lock nothing was started; or somebody removed it, and the keeper lives. */
+	if (r == 0 || r == -ENOENT)
+		return judge_unkept(dirfd, id,
+			r == 0 ? "its keeper ended without a word" : "its lock was removed", ret,
+			e);
 	if (r < 0)
 		return r;
-	if (r == 0)
-		return judge_unkept(dirfd, id, ret, e);
 	CLEANUP(holder_deinit) struct holder holder = {0};
 	r = holder_read(dirfd, &holder, e);
 	if (r < 0)
@@ -160,15 +160,28 @@ static void await_holder(int dirfd)
 		await_keeper_end(pidfd);
 }
 
+/* It was not made yet, or somebody removed it from under a unit that runs. */
+static int judge_absent(const char *id, enum unit_found *ret, struct err *e)
+{
+	struct pids found = {0};
+	int r = find_marked(id, &found);
+	bool runs = found.count > 0;
+	VEC_FREE(&found);
+	if (r < 0)
+		return err_errno(e, r, "cannot look for what unit %s has left", id);
+	if (runs)
+		return err_set(e, -ENOENT, "the directory of a unit that runs is gone");
+	*ret = UNIT_FOUND_NEVER_RAN;
+	return 0;
+}
+
 int unit_adopt(struct lifecycle *lc, const char *id, struct unit **ret_unit,
 	enum unit_found *ret_found, struct err *e)
 {
 	CLEANUP(closep) int dirfd = -1;
 	int r = lifecycle_unit_dir(lc, id, &dirfd, e);
-	if (r == -ENOENT) {
-		*ret_found = UNIT_FOUND_NEVER_RAN;
-		return 0;
-	}
+	if (r == -ENOENT)
+		return judge_absent(id, ret_found, e);
 	if (r < 0)
 		return r;
 	if (file_exists(dirfd, UNIT_FILE_EXIT)) {

@@ -69,10 +69,14 @@ struct holder {
 };
 
 void holder_deinit(struct holder *h);
+/* From shim.lock, or from the journal where that says nothing. */
 int holder_read(int dirfd, struct holder *ret, struct err *e) MUST_CHECK;
 /* The recorded keeper lives. */
 bool holder_is_alive(const struct holder *h);
 
+/* Living processes with the unit's mark in their environment. Negative errno; positive: some could
+ * not be looked at. */
+int find_marked(const char *id, struct pids *ret) MUST_CHECK;
 /*
  * For a unit whose keeper is gone, or is to be ended (then it is killed first): ends all that is
  * left of it, removes its cgroup and tmpdir, and writes exit.json with cause lost. The caller holds

@@ -29,6 +29,36 @@ void holder_deinit(struct holder *h)
 	*h = (struct holder){0};
 }
 
+/* Takes what *ret has none of. -ENOMEM. */
+static int holder_take(struct holder *ret, const json_t *o)
+{
+	const char *boot_id = json_string_value(json_object_get(o, "boot_id"));
+	if (boot_id && strlen(boot_id) <= BOOT_ID_LEN) {
+		ret->id.pid = (pid_t)json_integer_value(json_object_get(o, "pid"));
+		ret->id.starttime = (uint64_t)json_integer_value(json_object_get(o, "starttime"));
+		memcpy(ret->id.boot_id, boot_id, strlen(boot_id));
+		const json_t *init = json_object_get(o, "init");
+		ret->init = ret->id;
+		ret->init.pid = (pid_t)json_integer_value(json_object_get(init, "pid"));
+		ret->init.starttime =
+			(uint64_t)json_integer_value(json_object_get(init, "starttime"));
+		ret->pidns = (uint64_t)json_integer_value(json_object_get(init, "pidns"));
+	}
+	int r = str_replace(&ret->cgroup, json_string_value(json_object_get(o, "cgroup")));
+	if (r == 0)
+		r = str_replace(
+			&ret->containment, json_string_value(json_object_get(o, "containment")));
+	return r;
+}
+
+/* The keeper says the same of itself in the first line. */
+static int take_from_journal(void *user, const struct journal_line *line)
+{
+	struct holder *ret = user;
+	int r = str_eq(line->kind, JOURNAL_KIND_STARTED) ? holder_take(ret, line->data) : 0;
+	return r < 0 ? r : 1;
+}
+
 int holder_read(int dirfd, struct holder *ret, struct err *e)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT;
@@ -40,24 +70,18 @@ int holder_read(int dirfd, struct holder *ret, struct err *e)
 	/* Whoever wrote nothing that can be read is nobody; but not for want of memory. */
 	if (json_text_parse(buf_cstr(&text), text.len, 0, &o, NULL) == -ENOMEM)
 		return err_nomem(e);
-	const char *boot_id = json_string_value(json_object_get(o, "boot_id"));
-	if (boot_id && strlen(boot_id) <= BOOT_ID_LEN) {
-		h.id.pid = (pid_t)json_integer_value(json_object_get(o, "pid"));
-		h.id.starttime = (uint64_t)json_integer_value(json_object_get(o, "starttime"));
-		memcpy(h.id.boot_id, boot_id, strlen(boot_id));
-		const json_t *init = json_object_get(o, "init");
-		h.init = h.id;
-		h.init.pid = (pid_t)json_integer_value(json_object_get(init, "pid"));
-		h.init.starttime = (uint64_t)json_integer_value(json_object_get(init, "starttime"));
-	}
-	r = str_replace(&h.cgroup, json_string_value(json_object_get(o, "cgroup")));
-	if (r == 0)
-		r = str_replace(
-			&h.containment, json_string_value(json_object_get(o, "containment")));
+	r = holder_take(&h, o);
 	json_decref(o);
+	if (r == 0 && h.id.pid == 0) {
+		int64_t offset = 0;
+		struct err unknown = ERR_INIT;
+		r = journal_read(dirfd, &offset, JOURNAL_LINE_MAX_BYTES, take_from_journal, &h,
+			NULL, &unknown);
+		r = err_is_machine(r) ? r : 0; /* then nobody is known */
+	}
 	if (r < 0) {
 		holder_deinit(&h);
-		return err_nomem(e);
+		return err_errno(e, r, "cannot tell who keeps a unit");
 	}
 	*ret = h;
 	return 0;
@@ -151,18 +175,23 @@ static void remove_unrecorded_cgroup(const struct holder *h, const char *id)
 		(void)rmdir(leaf); /* most often there is none */
 }
 
+int find_marked(const char *id, struct pids *ret)
+{
+	char mark[sizeof("ORCH_UNIT=") + UNIT_ID_LEN];
+	snprintf(mark, sizeof(mark), "ORCH_UNIT=%s", id);
+	return proc_find_environ(mark, ret);
+}
+
 /* What carries the unit's mark in its environment. An error: nobody knows what is left. It has time
  * of its own: a keeper that would not end may have used up the rest. */
 static int sweep_marked(const char *id, int64_t *killed, struct err *e)
 {
 	int64_t deadline = deadline_after(SWEEP_MAX_MS);
-	char mark[sizeof("ORCH_UNIT=") + UNIT_ID_LEN];
-	snprintf(mark, sizeof(mark), "ORCH_UNIT=%s", id);
 	int quiet = 0;
 	while (quiet < QUIET_LOOKS && clock_mono_ms() < deadline) {
 		struct pids found = {0};
 		int64_t others = 0;
-		int r = proc_find_environ(mark, &found);
+		int r = find_marked(id, &found);
 		vec_foreach(pid, &found) {
 			if (*pid == getpid())
 				continue;

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import time
 
 import pytest
@@ -86,3 +87,31 @@ def test_a_keeper_without_descriptors_does_not_spin(repo):
     (repo.home / "go").touch()
     result = repo.finish(process)
     assert result.last("a")["attempt"] == 1, result
+
+
+@pytest.mark.parametrize("containment", ["auto", "subreaper"])
+@pytest.mark.parametrize("what", ["shim.lock", "directory"])
+def test_removed_beside_a_dead_engine(repo, what, containment):
+    """Somebody removes all lock files, or units/, while no engine is there. The agent lives: it must
+    not get a second one into its worktree."""
+    repo.env["ORCH_CONTAINMENT"] = containment
+    plan = repo.plan("[task:a]\ncommand = echo $ORCH_ATTEMPT >> $HOME/starts; exec 9>$HOME/alone; "
+                     "flock -n 9 || touch $HOME/overlap; while [ ! -e $HOME/go ]; do sleep 0.02; "
+                     "done; echo a > a\nretry_max = 0\n")
+    process = repo.popen("dispatch", plan)
+    wait_until((repo.home / "starts").exists, what="the agent")
+    wait_until(lambda: repo.task("a")["status"] == "running", what="the row")
+    process.kill()
+    process.wait()
+    unit, = (repo.state_dir / "units").iterdir()
+    if what == "directory":
+        shutil.rmtree(unit)
+    else:
+        (unit / what).unlink()
+    process = repo.popen("dispatch", plan)
+    wait_until(lambda: (repo.home / "starts").read_text() == "1\n2\n", what="the second attempt")
+    (repo.home / "go").touch()
+    result = repo.finish(process)
+    assert result.status == 0, result
+    assert not (repo.home / "overlap").exists()
+    assert outcomes(repo, "a") == ["lost", "ok"]
