@@ -871,16 +871,15 @@ static void run_scenario(void **state)
 			continue;
 		bool memory = kind == FAILING_MEMORY;
 		bool each = memory && (s->flags & FAILING_MANY) ? all : most;
-		unsigned step = memory ? s->stride : s->call_stride;
-		if (step == 0 || each)
-			step = 1;
+		unsigned stride = memory ? s->stride : s->call_stride;
+		stride = stride == 0 || all ? 1 : stride;
 		f.kind = (enum failing_kind)kind;
 		f.forever = false;
-		run_kind(s, &f, step, &points);
+		run_kind(s, &f, each ? 1 : stride, &points);
 		if (kind == FAILING_INTERRUPT || kind == FAILING_SHORT)
 			continue;
 		f.forever = true;
-		run_kind(s, &f, step, &points);
+		run_kind(s, &f, stride, &points);
 	}
 	close_place(&f);
 	print_message("%s: %lu points\n", s->name, points);

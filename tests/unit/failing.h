@@ -10,11 +10,12 @@
  * for every point: a failed scenario has a message; one in which nothing failed has succeeded; all
  * memory is given back, all descriptors are closed, and no temporary file is left.
  *
- * Where a point takes long, a test takes every so manieth, unless EVERY_FAILURE=most, as for the
- * release build's tests (CMakeLists.txt), or =all: the allocations of FAILING_MANY, too. One point
- * alone: EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations
- * and writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and
- * with it set the stack of the call that failed.
+ * Where a point takes long, a test takes every so manieth. With EVERY_FAILURE=most, as in the
+ * release build's tests (CMakeLists.txt), each n fails once, but for the allocations of
+ * FAILING_MANY, and every so manieth for good; with =all, each of all. One point alone:
+ * EVERY_FAILURE=<scenario>:<kind>:<n>[+], where + fails what follows, too: all allocations and
+ * writes from the n-th on, or all calls of the name of the n-th. A failure prints this, and with it
+ * set the stack of the call that failed.
  */
 #ifndef FAILING_H
 #define FAILING_H
