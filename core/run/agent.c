@@ -430,11 +430,8 @@ static int spec_fill(struct live *l, struct unit_spec *s, struct err *e)
 {
 	const struct config_orch *c = &l->run->config->orch;
 	unit_spec_init(s, UNIT_AGENT);
-	int code = unit_spec_new_id(s, e);
-	if (code < 0)
-		return code;
 	memcpy(s->id, l->unit_id, sizeof(s->id));
-	code = prompt_build(l, &s->prompt, e);
+	int code = prompt_build(l, &s->prompt, e);
 	if (code < 0)
 		return code;
 	struct resumable resumable = {l, s};

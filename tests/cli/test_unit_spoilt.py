@@ -104,6 +104,8 @@ def test_removed_beside_a_dead_engine(repo, what, containment):
     process.kill()
     process.wait()
     unit, = (repo.state_dir / "units").iterdir()
+    tmpdir = pathlib.Path(json.loads((unit / "spec.json").read_text())["tmpdir"])
+    assert tmpdir.exists()
     if what == "directory":
         shutil.rmtree(unit)
     else:
@@ -115,3 +117,4 @@ def test_removed_beside_a_dead_engine(repo, what, containment):
     assert result.status == 0, result
     assert not (repo.home / "overlap").exists()
     assert outcomes(repo, "a") == ["lost", "ok"]
+    assert not tmpdir.exists()  # though spec.json, which names it, may be gone
